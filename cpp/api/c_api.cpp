@@ -1,0 +1,302 @@
+// The functions of vlt.h: check arguments, translate structs, call the library. Nothing throws here.
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "api/guard.h"
+#include "encoder/session.h"
+#include "kernels/cpu/cpu_info.h"
+#include "kernels/registry.h"
+#include "model/model.h"
+#include "vlt.h"
+
+struct vlt_model {
+  std::shared_ptr<const vlt::Model> model;
+};
+
+struct vlt_session {
+  vlt::Session session;
+};
+
+namespace {
+
+using vlt::Error;
+using vlt::require;
+using vlt::Status;
+
+constexpr int kMaxThreads = 1024;
+
+std::string joined(const std::vector<std::string>& words, const char* quote) {
+  std::string text;
+  for (const std::string& word : words)
+    text += (text.empty() ? "" : ", ") + (quote + word) + quote;
+  return text;
+}
+
+std::string build_info() {
+#if defined(__clang__)
+  const std::string compiler = "clang " __clang_version__;
+#else
+  const std::string compiler = "gcc " __VERSION__;
+#endif
+  return "{\"version\": \"" VLT_VERSION "\", \"compiler\": \"" + compiler +
+         "\", \"instruction_sets\": [" + joined(vlt::cpu_backend_names(), "\"") +
+         "], \"cuda_architectures\": []}";
+}
+
+std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
+  if (options.device_type == VLT_DEVICE_CUDA)
+    throw Error(Status::kUnsupported,
+                "device cuda: this build of vlt has no CUDA backend; use the device cpu");
+  require(options.device_type == VLT_DEVICE_AUTO || options.device_type == VLT_DEVICE_CPU,
+          "device_type is " + std::to_string(options.device_type) + "; it must be a VLT_DEVICE_*");
+  require(options.device_index == 0, "device_index is " + std::to_string(options.device_index) +
+                                         "; the CPU is device 0");
+  if (options.compute_type == VLT_FLOAT16 || options.compute_type == VLT_BFLOAT16)
+    throw Error(Status::kUnsupported,
+                "the CPU backend computes in float32; use VLT_FLOAT32 or VLT_DTYPE_AUTO");
+  require(options.compute_type == VLT_DTYPE_AUTO || options.compute_type == VLT_FLOAT32,
+          "compute_type is " + std::to_string(options.compute_type) +
+              "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32");
+
+  const char* forced = std::getenv("VLT_CPU_ISA");
+  const std::string name = forced ? forced : "";
+  vlt::BackendChoice choice = vlt::choose_cpu_backend(name);
+  require(choice.problem != vlt::BackendProblem::kUnknownName,
+          "the environment variable VLT_CPU_ISA is '" + name + "'; it must be one of " +
+              joined(vlt::cpu_backend_names(), ""));
+  if (choice.problem == vlt::BackendProblem::kNotOnThisMachine)
+    throw Error(Status::kUnsupported, "the environment variable VLT_CPU_ISA asks for '" + name +
+                                          "', which this machine cannot run");
+  return std::move(choice.backend);
+}
+
+vlt_status load(std::unique_ptr<vlt::ByteSource> (*open)(const void*, uint64_t), const void* where,
+                uint64_t size, const vlt_model_options* options, vlt_model** out_model) {
+  return vlt::guarded([&] {
+    require(out_model != nullptr, "out_model is NULL; pass where to store the model");
+    vlt_model_options known{};
+    if (options) known = vlt::read_struct(options, "vlt_model_options");
+    std::unique_ptr<vlt::Backend> backend = choose_backend(known);
+    const vlt::WeightsFile file(open(where, size));
+    auto model = std::make_shared<const vlt::Model>(file, std::move(backend));
+    *out_model = new vlt_model{std::move(model)};
+  });
+}
+
+void check_size(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {
+  const auto check = [](const char* name, int64_t value) {
+    require(value >= 0 && value <= INT32_MAX,
+            std::string(name) + " is " + std::to_string(value) + "; it must be 0 … 2147483647");
+  };
+  check("num_tokens", num_tokens);
+  check("num_sequences", num_sequences);
+  check("max_length", max_length);
+}
+
+// Adds one output to what the session writes.
+void add_output(const vlt_output& output, int32_t index, const vlt::Architecture& architecture,
+                const vlt_packed_batch& batch, vlt::Outputs& outputs) {
+  const std::string name = "outputs[" + std::to_string(index) + "]";
+  const bool hidden = output.kind == VLT_OUTPUT_HIDDEN;
+  require(hidden || output.kind == VLT_OUTPUT_EMBEDDING,
+          name + ".kind is " + std::to_string(output.kind) + "; it must be a VLT_OUTPUT_*");
+  require(output.dtype == VLT_DTYPE_AUTO || output.dtype == VLT_FLOAT32,
+          name + ".dtype is " + std::to_string(output.dtype) +
+              "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32");
+  if (!hidden && architecture.embedding_head.empty())
+    throw Error(Status::kUnsupported, name + " asks for embeddings, but the weights file has no "
+                                             "embedding head (metadata key embedding_head)");
+  const int64_t rows = hidden ? batch.num_tokens : batch.num_sequences;
+  const int64_t cols = hidden ? architecture.hidden_size : architecture.embedding_size;
+  const uint64_t needed = static_cast<uint64_t>(std::max<int64_t>(rows, 0)) *
+                          static_cast<uint64_t>(cols) * sizeof(float);
+  require(output.bytes >= needed, name + ".bytes is " + std::to_string(output.bytes) +
+                                      "; this batch needs " + std::to_string(needed));
+  require(output.data != nullptr || needed == 0, name + ".data is NULL");
+  float*& target = hidden ? outputs.hidden : outputs.embedding;
+  require(target == nullptr, name + ".kind is " + std::to_string(output.kind) +
+                                 ", which an earlier output already asks for");
+  target = static_cast<float*>(output.data);
+}
+
+}  // namespace
+
+int32_t vlt_abi_version(void) { return VLT_ABI_VERSION; }
+
+const char* vlt_build_info(void) {
+  static const std::string info = build_info();
+  return info.c_str();
+}
+
+const char* vlt_last_error(void) { return vlt::last_error(); }
+
+vlt_status vlt_model_load(const char* path, const vlt_model_options* options,
+                          vlt_model** out_model) {
+  if (!path) return vlt::fail(Status::kInvalidArgument, "path is NULL; pass a weights file's path");
+  const auto open = [](const void* where, uint64_t) {
+    return vlt::open_file_source(static_cast<const char*>(where));
+  };
+  return load(open, path, 0, options, out_model);
+}
+
+vlt_status vlt_model_load_memory(const void* bytes, uint64_t num_bytes,
+                                 const vlt_model_options* options, vlt_model** out_model) {
+  if (!bytes)
+    return vlt::fail(Status::kInvalidArgument, "bytes is NULL; pass a weights file's contents");
+  return load(vlt::borrow_memory_source, bytes, num_bytes, options, out_model);
+}
+
+vlt_status vlt_model_get_info(const vlt_model* model, vlt_model_info* info) {
+  return vlt::guarded([&] {
+    require(model != nullptr, "model is NULL");
+    const vlt::Architecture& a = model->model->architecture();
+    vlt_model_info result{};
+    result.device_type = VLT_DEVICE_CPU;
+    result.compute_type = VLT_FLOAT32;
+    result.num_layers = a.num_layers;
+    result.hidden_size = a.hidden_size;
+    result.num_heads = a.num_heads;
+    result.head_size = a.head_size;
+    result.intermediate_size = a.intermediate_size;
+    result.vocab_size = a.vocab_size;
+    result.num_token_types = a.num_token_types;
+    result.max_length = a.max_length();
+    result.embedding_size = static_cast<int32_t>(a.embedding_size);
+    result.weight_bytes = model->model->weight_bytes();
+    result.kernels = model->model->backend().name();
+    vlt::write_struct(result, info, "vlt_model_info");
+  });
+}
+
+const char* vlt_model_metadata(const vlt_model* model, const char* key) {
+  if (!model || !key) return nullptr;
+  for (const auto& [name, value] : model->model->metadata())
+    if (name == key) return value.c_str();
+  return nullptr;
+}
+
+const char* vlt_model_metadata_key(const vlt_model* model, int32_t index) {
+  if (!model || index < 0) return nullptr;
+  const auto& metadata = model->model->metadata();
+  const auto i = static_cast<size_t>(index);
+  return i < metadata.size() ? metadata[i].first.c_str() : nullptr;
+}
+
+vlt_status vlt_model_get_tokenizer(const vlt_model* model, const void** out_bytes,
+                                   uint64_t* out_num_bytes) {
+  return vlt::guarded([&] {
+    require(model != nullptr, "model is NULL");
+    require(out_bytes && out_num_bytes, "out_bytes or out_num_bytes is NULL");
+    const std::vector<uint8_t>& tokenizer = model->model->tokenizer();
+    *out_bytes = tokenizer.empty() ? nullptr : tokenizer.data();
+    *out_num_bytes = tokenizer.size();
+  });
+}
+
+void vlt_model_free(vlt_model* model) { delete model; }
+
+vlt_status vlt_session_create(vlt_model* model, const vlt_session_options* options,
+                              vlt_session** out_session) {
+  return vlt::guarded([&] {
+    require(model != nullptr, "model is NULL");
+    require(out_session != nullptr, "out_session is NULL; pass where to store the session");
+    vlt_session_options known{};
+    if (options) known = vlt::read_struct(options, "vlt_session_options");
+    require(known.num_threads >= 0 && known.num_threads <= kMaxThreads,
+            "num_threads is " + std::to_string(known.num_threads) + "; it must be 0 … " +
+                std::to_string(kMaxThreads));
+    require(known.profile == 0 || known.profile == 1,
+            "profile is " + std::to_string(known.profile) + "; it must be 0 or 1");
+    vlt::SessionOptions session_options;
+    session_options.num_workers = known.num_threads > 0 ? known.num_threads : vlt::usable_cores();
+    session_options.workspace_limit = known.workspace_limit;
+    session_options.profile = known.profile == 1;
+    *out_session = new vlt_session{vlt::Session(model->model, session_options)};
+  });
+}
+
+void vlt_session_free(vlt_session* session) { delete session; }
+
+vlt_status vlt_session_cancel(vlt_session* session) {
+  return vlt::guarded([&] {
+    require(session != nullptr, "session is NULL");
+    session->session.request_stop();
+  });
+}
+
+vlt_status vlt_session_workspace_bytes(const vlt_session* session, int64_t num_tokens,
+                                       int32_t num_sequences, int32_t max_length,
+                                       uint64_t* out_bytes) {
+  return vlt::guarded([&] {
+    require(session != nullptr, "session is NULL");
+    require(out_bytes != nullptr, "out_bytes is NULL; pass where to store the size");
+    check_size(num_tokens, num_sequences, max_length);
+    *out_bytes = session->session.workspace_bytes(num_tokens, num_sequences, max_length);
+  });
+}
+
+vlt_status vlt_session_reserve(vlt_session* session, int64_t num_tokens, int32_t num_sequences,
+                               int32_t max_length) {
+  return vlt::guarded([&] {
+    require(session != nullptr, "session is NULL");
+    check_size(num_tokens, num_sequences, max_length);
+    session->session.reserve(num_tokens, num_sequences, max_length);
+  });
+}
+
+vlt_status vlt_session_get_memory_stats(const vlt_session* session, vlt_memory_stats* stats) {
+  return vlt::guarded([&] {
+    require(session != nullptr, "session is NULL");
+    const vlt::SessionStats& s = session->session.stats();
+    vlt_memory_stats result{};
+    result.planned_peak_bytes = s.planned_peak_bytes;
+    result.held_bytes = s.memory.held_bytes;
+    result.peak_held_bytes = s.memory.peak_held_bytes;
+    result.system_allocations = s.memory.system_allocations;
+    result.releases = s.memory.releases;
+    result.runs = s.runs;
+    result.parts = s.parts;
+    result.planning_seconds = s.planning_seconds;
+    vlt::write_struct(result, stats, "vlt_memory_stats");
+  });
+}
+
+vlt_status vlt_session_get_profile(const vlt_session* session, vlt_profile_entry* entries,
+                                   int32_t* count) {
+  return vlt::guarded([&] {
+    require(session != nullptr, "session is NULL");
+    require(count != nullptr, "count is NULL; pass the capacity of entries");
+    const auto& rows = session->session.profile().rows();
+    auto written = static_cast<int32_t>(rows.size());
+    if (entries) {
+      require(*count >= 0, "count is " + std::to_string(*count) + "; it must be 0 or more");
+      written = std::min(written, *count);
+      for (int32_t i = 0; i < written; ++i) {
+        const vlt::ProfileRow& row = rows[static_cast<size_t>(i)];
+        entries[i] = {row.name, row.calls, row.seconds / session->session.num_workers(),
+                      row.flops};
+      }
+    }
+    *count = written;
+  });
+}
+
+vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch, const vlt_output* outputs,
+                   int32_t num_outputs) {
+  return vlt::guarded([&] {
+    require(session != nullptr, "session is NULL");
+    require(batch != nullptr, "batch is NULL");
+    require(num_outputs >= 0 && (outputs != nullptr || num_outputs == 0),
+            "outputs is NULL or num_outputs is negative");
+    const vlt_packed_batch b = vlt::read_struct(batch, "vlt_packed_batch");
+    vlt::Outputs wanted;
+    for (int32_t i = 0; i < num_outputs; ++i)
+      add_output(vlt::read_struct(&outputs[i], "vlt_output"), i,
+                 session->session.model().architecture(), b, wanted);
+    const vlt::PackedBatch packed{b.num_tokens,      b.num_sequences, b.token_ids,
+                                  b.sequence_starts, b.token_types,   b.pooling_starts};
+    session->session.run(packed, wanted);
+  });
+}

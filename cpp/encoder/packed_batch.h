@@ -1,0 +1,23 @@
+// A batch of sequences laid end to end, as the caller passed it, and the checks it must pass.
+#pragma once
+
+#include <cstdint>
+
+#include "model/architecture.h"
+
+namespace vlt {
+
+// Borrowed arrays, as in vlt_packed_batch of vlt.h.
+struct PackedBatch {
+  int64_t num_tokens = 0;
+  int32_t num_sequences = 0;
+  const int32_t* token_ids = nullptr;
+  const int32_t* sequence_starts = nullptr;
+  const int32_t* token_types = nullptr;
+  const int32_t* pooling_starts = nullptr;
+};
+
+// Throws kInvalidArgument naming the sequence, the position and the value at fault.
+void check_batch(const PackedBatch& batch, const Architecture& architecture);
+
+}  // namespace vlt

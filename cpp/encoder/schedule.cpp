@@ -1,0 +1,97 @@
+#include "encoder/schedule.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace vlt {
+namespace {
+
+// Streaming a layer's weights through a core costs as much as computing this many tokens with them:
+// 4 bytes a weight at 20 GB/s against 2 operations a weight and token at 90 GFLOP/s.
+constexpr double kWeightStreamTokens = 8;
+
+// A barrier of all workers is about 3 µs, and there are 6 a layer.
+constexpr double kBarrierFlops = 3e-6 * 90e9;
+
+struct CostModel {
+  double flops_per_token;    // linear layers
+  double flops_per_squared;  // attention
+  double barriers;
+
+  explicit CostModel(const Architecture& a) {
+    const double hidden = a.hidden_size, inner = double{1} * a.num_heads * a.head_size;
+    flops_per_token = a.num_layers * (8 * hidden * inner + 4 * hidden * a.intermediate_size);
+    flops_per_squared = a.num_layers * 4 * inner;
+    barriers = 6.0 * a.num_layers * kBarrierFlops;
+  }
+};
+
+std::vector<Chunk> cut(const int32_t* starts, int32_t num_sequences, int64_t target_tokens,
+                       const CostModel& model) {
+  std::vector<Chunk> chunks;
+  double squares = 0;
+  const auto close = [&](Chunk& chunk) {
+    chunk.cost = model.flops_per_squared * squares +
+                 model.flops_per_token *
+                     std::max(static_cast<double>(chunk.num_tokens), kWeightStreamTokens);
+    chunks.push_back(chunk);
+    squares = 0;
+  };
+  Chunk chunk;
+  for (int32_t s = 0; s < num_sequences; ++s) {
+    const int64_t length = starts[s + 1] - starts[s];
+    const bool full = chunk.num_tokens + length > target_tokens ||
+                      chunk.end - chunk.first >= kMaxChunkSequences;
+    if (full && chunk.end > chunk.first) {
+      close(chunk);
+      chunk = Chunk{s, s, 0, 0};
+    }
+    chunk.end = s + 1;
+    chunk.num_tokens += length;
+    squares += static_cast<double>(length) * static_cast<double>(length);
+  }
+  if (chunk.end > chunk.first) close(chunk);
+  std::stable_sort(chunks.begin(), chunks.end(),
+                   [](const Chunk& a, const Chunk& b) { return a.cost > b.cost; });
+  return chunks;
+}
+
+// The time of the busiest worker when each takes the next chunk as soon as it is free.
+double makespan(const std::vector<Chunk>& chunks, int workers) {
+  std::vector<double> busy(static_cast<size_t>(workers), 0.0);
+  for (const Chunk& chunk : chunks) *std::min_element(busy.begin(), busy.end()) += chunk.cost;
+  return *std::max_element(busy.begin(), busy.end());
+}
+
+double total_cost(const std::vector<Chunk>& chunks) {
+  return std::accumulate(chunks.begin(), chunks.end(), 0.0,
+                         [](double sum, const Chunk& chunk) { return sum + chunk.cost; });
+}
+
+}  // namespace
+
+Schedule make_schedule(const int32_t* starts, int32_t num_sequences,
+                       const Architecture& architecture, int workers, const ChunkLimits& limits) {
+  const CostModel model(architecture);
+  const int64_t tokens = starts[num_sequences] - starts[0];
+  Schedule alone, together;
+  if (limits.alone_tokens > 0) {
+    // At least four chunks a worker let the quick ones take over from the slow ones.
+    const int64_t quarter = workers > 1 ? std::max<int64_t>(tokens / (4 * workers), 64) : tokens;
+    alone.mode = Stream::Mode::kAlone;
+    alone.chunks = cut(starts, num_sequences, std::min(limits.alone_tokens, quarter), model);
+    alone.workers = std::min(workers, std::max(static_cast<int>(alone.chunks.size()), 1));
+  }
+  if (workers == 1 || limits.together_tokens == 0) return alone;
+
+  together.mode = Stream::Mode::kTogether;
+  together.workers = workers;
+  together.chunks = cut(starts, num_sequences, limits.together_tokens, model);
+  if (limits.alone_tokens == 0) return together;
+
+  const double shared_cost = total_cost(together.chunks) / workers +
+                             model.barriers * static_cast<double>(together.chunks.size());
+  return makespan(alone.chunks, workers) <= shared_cost ? alone : together;
+}
+
+}  // namespace vlt

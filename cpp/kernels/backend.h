@@ -1,0 +1,162 @@
+// What a device must offer to run an encoder: prepare weights, and run ten fused operations.
+//
+// An operation is one line of the forward pass (encoder/forward.cpp); a device is free to run it as
+// one kernel or several. Operations allocate nothing, throw nothing, and give every row (every
+// sequence, for attention and pooling) the same bits whatever other rows are present.
+//
+// Letters: T tokens, S sequences, H hidden, A heads, D head size, N outputs and K inputs of a
+// linear layer. Matrices are row-major; `stride` is the distance of two rows in elements.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/enums.h"
+
+namespace vlt {
+
+// float32 rows in the device's memory, not owned.
+struct Matrix {
+  float* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+
+  float* row(int64_t r) const { return data + r * stride; }
+};
+
+// A linear layer as a backend prepared it: only that backend knows the layout behind `data`.
+// Owned by the model; a dtype and scales join here when 8-bit weights do.
+struct LinearWeights {
+  const char* name = "linear";  // what the profile calls it
+  const float* data = nullptr;  // prepacked [N, K]
+  const float* bias = nullptr;  // [N], padded with zeros as the backend needs; never null
+  int64_t outputs = 0;          // N
+  int64_t inputs = 0;           // K
+};
+
+struct NormWeights {
+  const float* weight = nullptr;  // [H]
+  const float* bias = nullptr;    // [H]
+  float epsilon = 0;
+};
+
+struct EmbeddingTables {
+  const float* word = nullptr;        // [V, H]
+  const float* position = nullptr;    // [P, H]
+  const float* token_type = nullptr;  // [Y, H], or null
+  int64_t position_offset = 0;
+  NormWeights norm;
+};
+
+// The part of a packed batch that one forward pass sees. Starts need not begin at 0: token t of
+// sequence s is row sequence_starts[s] - sequence_starts[0] + t of every matrix.
+struct Sequences {
+  const int32_t* token_ids = nullptr;        // [T]
+  const int32_t* token_types = nullptr;      // [T], or null for all zero
+  const int32_t* sequence_starts = nullptr;  // [S + 1]
+  const int32_t* pooling_starts = nullptr;   // [S], or null for all zero
+  int32_t num_sequences = 0;
+
+  int32_t first_row(int32_t s) const { return sequence_starts[s] - sequence_starts[0]; }
+  int32_t length(int32_t s) const { return sequence_starts[s + 1] - sequence_starts[s]; }
+  int32_t num_tokens() const { return first_row(num_sequences); }
+};
+
+// One stream of work on one device. On the CPU several workers call the same operation together and
+// each does its share; an operation returns once its result may be read by the next one.
+class Operations {
+ public:
+  virtual ~Operations() = default;
+
+  // out [T, H] = norm(word[id] + token_type[type] + position[index in the sequence + offset])
+  virtual void embed_layernorm(const Sequences& sequences, const EmbeddingTables& tables,
+                               const Matrix& out) = 0;
+
+  // out [M, N] = activation(in [M, K] · weightᵀ + bias)
+  virtual void linear(const Matrix& in, const LinearWeights& weights, Activation activation,
+                      const Matrix& out) = 0;
+
+  // out [M, N] = norm(in [M, K] · weightᵀ + bias + residual [M, N]); out is not residual
+  virtual void linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
+                                         const Matrix& residual, const NormWeights& norm,
+                                         const Matrix& out) = 0;
+
+  // For each sequence and head: out [L, D] = softmax(q · kᵀ · scale) · v, where qkv [T, 3·A·D]
+  // holds all queries, then all keys, then all values, head-major; out is [T, A·D].
+  virtual void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
+                         const Matrix& out) = 0;
+
+  // out [S, H · modes]: each sequence's states reduced by every mode in turn. A sequence whose
+  // tokens all lie before its pooling start gives zeros.
+  virtual void pool(const Sequences& sequences, const Matrix& states,
+                    const std::vector<PoolingMode>& modes, const Matrix& out) = 0;
+
+  // Rows divided by max(L2 norm, 1e-12), in place.
+  virtual void normalize(const Matrix& rows) = 0;
+
+  // True once the caller wants the run to end early; all workers of a stream get the same answer.
+  virtual bool should_stop() = 0;
+};
+
+// What a session runs on: the workers of a thread team, or one CUDA stream.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+
+  virtual int num_workers() const = 0;
+
+  enum class Mode {
+    kTogether,  // all workers share every operation
+    kAlone      // each worker has operations of its own and does other work than its siblings
+  };
+
+  // Calls body once on each of the first `workers` workers, and returns when all have returned.
+  // `scratch` is workers × scratch_bytes of workspace. The first exception of a body is rethrown.
+  virtual void run(Mode mode, int workers, std::byte* scratch, uint64_t scratch_bytes,
+                   const std::function<bool()>& stop_requested,
+                   const std::function<void(int worker, Operations& operations)>& body) = 0;
+};
+
+// float32 memory for prepared weights, aligned to 64 bytes or more.
+class WeightMemory {
+ public:
+  WeightMemory() = default;
+  explicit WeightMemory(uint64_t count);
+  float* data() const { return data_.get(); }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  struct Free {
+    void operator()(float* p) const noexcept;
+  };
+  std::unique_ptr<float[], Free> data_;
+  uint64_t bytes_ = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual const char* name() const = 0;
+
+  // Packs weight [N, K], row-major, with bias [N] (null for none) into memory that `memory` then
+  // owns. The source is not needed afterwards.
+  virtual LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
+                                       int64_t inputs, WeightMemory& memory) const = 0;
+
+  // Distance of two rows of an activation with `cols` columns: keeps rows aligned and spreads them
+  // over the cache sets.
+  virtual int64_t row_stride(int64_t cols) const = 0;
+
+  // Workspace a worker needs for itself when the longest sequence is max_length.
+  virtual uint64_t scratch_bytes(int64_t max_length, int64_t head_size) const = 0;
+
+  virtual std::unique_ptr<Stream> create_stream(int num_workers) const = 0;
+};
+
+}  // namespace vlt

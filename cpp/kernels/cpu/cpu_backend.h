@@ -1,0 +1,14 @@
+// The CPU as a backend: one instruction set's kernels on the process's thread team.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace vlt {
+
+std::unique_ptr<Backend> make_cpu_backend(const KernelTable& kernels);
+
+}  // namespace vlt

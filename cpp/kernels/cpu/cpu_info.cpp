@@ -1,0 +1,65 @@
+#include "kernels/cpu/cpu_info.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <thread>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace vlt {
+namespace {
+
+int cores_in_affinity_mask() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+#endif
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+// Cores' worth of time that cgroup v2 or v1 grants, rounded up; 0 where there is no limit.
+int cores_in_cgroup_quota() {
+  double quota = -1, period = 0;
+  std::string first;
+  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> first >> period) {
+    if (first != "max") quota = std::strtod(first.c_str(), nullptr);
+  } else if (std::ifstream v1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"); v1 >> quota) {
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
+  }
+  return quota > 0 && period > 0 ? static_cast<int>(std::ceil(quota / period)) : 0;
+}
+
+}  // namespace
+
+int usable_cores() {
+  int cores = cores_in_affinity_mask();
+  if (const int quota = cores_in_cgroup_quota(); quota > 0) cores = std::min(cores, quota);
+  return std::max(cores, 1);
+}
+
+const std::vector<const KernelTable*>& built_kernel_tables() {
+  static const std::vector<const KernelTable*> tables = {
+#if defined(__x86_64__)
+      &kAvx512Kernels, &kAvx2Kernels,
+#endif
+      &kPortableKernels};
+  return tables;
+}
+
+bool is_supported(const KernelTable& table) {
+#if defined(__x86_64__)
+  // The compiler's run-time check includes that the operating system saves the wide registers.
+  if (&table == &kAvx512Kernels)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("fma");
+  if (&table == &kAvx2Kernels)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+  return &table == &kPortableKernels;
+}
+
+}  // namespace vlt

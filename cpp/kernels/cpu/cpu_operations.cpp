@@ -1,0 +1,202 @@
+#include "kernels/cpu/cpu_operations.h"
+
+#include <algorithm>
+
+namespace vlt {
+namespace {
+
+// Rows that pass through a whole product before the next ones start: 252 = 18 strips of 14. With
+// K = 768 they are 756 KiB, so inputs, outputs and the norm that follows stay in a 1 MiB L2.
+constexpr int64_t kRowBlock = 252;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+void CpuOperations::wait_for_others() {
+  if (group_) group_->barrier.wait();
+}
+
+bool CpuOperations::should_stop() {
+  if (!group_) return stop_requested_ && stop_requested_();
+  if (rank_ == 0 && stop_requested_ && stop_requested_())
+    group_->stop.store(true, std::memory_order_relaxed);
+  wait_for_others();
+  return group_->stop.load(std::memory_order_relaxed);
+}
+
+void CpuOperations::embed_layernorm(const Sequences& sequences, const EmbeddingTables& tables,
+                                    const Matrix& out) {
+  const int64_t cols = out.cols;
+  const Range rows = share(sequences.num_tokens());
+  const int32_t* starts = sequences.sequence_starts;
+  // the sequence that holds this worker's first row
+  const int32_t* next = std::upper_bound(starts, starts + sequences.num_sequences + 1,
+                                         static_cast<int32_t>(rows.begin) + starts[0]);
+  int32_t sequence = static_cast<int32_t>(next - starts) - 1;
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    while (row >= sequences.first_row(sequence + 1)) ++sequence;
+    const int64_t position = row - sequences.first_row(sequence) + tables.position_offset;
+    const int64_t type = sequences.token_types ? sequences.token_types[row] : 0;
+    EmbeddingRow e;
+    e.word = tables.word + sequences.token_ids[row] * cols;
+    e.token_type = tables.token_type ? tables.token_type + type * cols : nullptr;
+    e.position = tables.position + position * cols;
+    e.weight = tables.norm.weight;
+    e.bias = tables.norm.bias;
+    e.epsilon = tables.norm.epsilon;
+    e.cols = cols;
+    e.out = out.row(row);
+    kernels_.embed_layernorm(e);
+  }
+  wait_for_others();
+}
+
+int CpuOperations::row_splits(int64_t rows, int64_t panels) const {
+  int best = 1;
+  int64_t best_cost = 0;
+  for (int splits = 1; splits <= size_; ++splits) {
+    if (size_ % splits != 0) continue;
+    const int64_t my_rows = divide_up(rows, splits);
+    const int64_t strips = divide_up(my_rows, kernels_.strip_rows);
+    // A strip costs its rows, and about as much as two rows for streaming the panel past it.
+    const int64_t cost = (my_rows + 2 * strips) * divide_up(panels, size_ / splits);
+    if (splits == 1 || cost < best_cost) {
+      best = splits;
+      best_cost = cost;
+    }
+  }
+  return best;
+}
+
+void CpuOperations::norm_rows(const Matrix& rows, const NormWeights& norm, Range range) {
+  NormBlock n;
+  n.in = n.out = rows.row(range.begin);
+  n.in_stride = n.out_stride = rows.stride;
+  n.weight = norm.weight;
+  n.bias = norm.bias;
+  n.epsilon = norm.epsilon;
+  n.rows = range.end - range.begin;
+  n.cols = rows.cols;
+  kernels_.layernorm(n);
+}
+
+void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
+                                Activation activation, const Matrix* residual,
+                                const NormWeights* norm, const Matrix& out) {
+  const int64_t panels = divide_up(weights.outputs, kernels_.panel_width);
+  const int row_parts = row_splits(in.rows, panels);
+  const int panel_parts = size_ / row_parts;
+  const Range rows = share(in.rows, rank_ / panel_parts, row_parts);
+  const Range my_panels = share(panels, rank_ % panel_parts, panel_parts);
+
+  LinearBlock b;
+  b.in = in.data;
+  b.in_stride = in.stride;
+  b.panels = weights.data;
+  b.bias = weights.bias;
+  b.residual = residual ? residual->data : nullptr;
+  b.residual_stride = residual ? residual->stride : 0;
+  b.out = out.data;
+  b.out_stride = out.stride;
+  b.inputs = weights.inputs;
+  b.outputs = weights.outputs;
+  b.panel_begin = my_panels.begin;
+  b.panel_end = my_panels.end;
+  b.activation = activation;
+  const int64_t blocks = divide_up(rows.end - rows.begin, kRowBlock);
+  for (int64_t i = 0; i < blocks; ++i) {
+    const Range block = share(rows.end - rows.begin, static_cast<int>(i), static_cast<int>(blocks));
+    b.row_begin = rows.begin + block.begin;
+    b.row_end = rows.begin + block.end;
+    kernels_.linear(b);
+    if (norm && panel_parts == 1) norm_rows(out, *norm, {b.row_begin, b.row_end});
+  }
+  wait_for_others();
+  if (norm && panel_parts > 1) {
+    norm_rows(out, *norm, share(out.rows));
+    wait_for_others();
+  }
+}
+
+void CpuOperations::linear(const Matrix& in, const LinearWeights& weights, Activation activation,
+                           const Matrix& out) {
+  linear_rows(in, weights, activation, nullptr, nullptr, out);
+}
+
+void CpuOperations::linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
+                                              const Matrix& residual, const NormWeights& norm,
+                                              const Matrix& out) {
+  linear_rows(in, weights, Activation::kIdentity, &residual, &norm, out);
+}
+
+// The work is a line of query strips, sequence by sequence and head by head, each as long as its
+// sequence; every worker takes an equal stretch of it. Heads cut by a border pack keys twice.
+void CpuOperations::attention(const Sequences& sequences, const Matrix& qkv, int num_heads,
+                              float scale, const Matrix& out) {
+  const int64_t inner = out.cols;
+  const int64_t head_size = inner / num_heads;
+  const auto strips = [&](int64_t length) { return divide_up(length, kernels_.strip_rows); };
+  int64_t work = 0;
+  for (int32_t s = 0; s < sequences.num_sequences; ++s)
+    work += strips(sequences.length(s)) * sequences.length(s) * num_heads;
+  const Range mine = share(work);
+
+  int64_t position = 0;
+  for (int32_t s = 0; s < sequences.num_sequences && position < mine.end; ++s) {
+    const int64_t length = sequences.length(s);
+    if (length == 0) continue;
+    const int64_t first_row = sequences.first_row(s);
+    const int64_t head_strips = strips(length);
+    for (int head = 0; head < num_heads; ++head, position += head_strips * length) {
+      // strips of this head whose place on the line is in [mine.begin, mine.end)
+      const int64_t begin = std::clamp(divide_up(mine.begin - position, length), int64_t{0}, head_strips);
+      const int64_t end = std::clamp(divide_up(mine.end - position, length), int64_t{0}, head_strips);
+      if (begin >= end) continue;
+      AttentionHead h;
+      h.query = qkv.row(first_row) + head * head_size;
+      h.key = h.query + inner;
+      h.value = h.key + inner;
+      h.stride = qkv.stride;
+      h.out = out.row(first_row) + head * head_size;
+      h.out_stride = out.stride;
+      h.length = length;
+      h.head_size = head_size;
+      h.scale = scale;
+      h.row_begin = length * begin / head_strips;
+      h.row_end = length * end / head_strips;
+      h.scratch = scratch_;
+      kernels_.attention(h);
+    }
+  }
+  wait_for_others();
+}
+
+void CpuOperations::pool(const Sequences& sequences, const Matrix& states,
+                         const std::vector<PoolingMode>& modes, const Matrix& out) {
+  const Range range = share(sequences.num_sequences);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const int32_t s = static_cast<int32_t>(i);
+    PoolSequence p;
+    p.states = states.row(sequences.first_row(s));
+    p.stride = states.stride;
+    p.begin = sequences.pooling_starts ? sequences.pooling_starts[s] : 0;
+    p.length = sequences.length(s);
+    p.cols = states.cols;
+    p.out = out.row(s);
+    for (const PoolingMode mode : modes) {
+      p.mode = mode;
+      kernels_.pool(p);
+      p.out += states.cols;
+    }
+  }
+  wait_for_others();
+}
+
+void CpuOperations::normalize(const Matrix& rows) {
+  const Range range = share(rows.rows);
+  for (int64_t r = range.begin; r < range.end; ++r) kernels_.normalize(rows.row(r), rows.cols);
+  wait_for_others();
+}
+
+}  // namespace vlt

@@ -1,0 +1,135 @@
+// The operations that read each row once: norm, embedding + norm, pooling, L2 normalisation.
+//
+// Mapping    One row at a time, vectors along the columns; a row of 4 KiB stays in L1 for the passes.
+// Roofline   Bound by memory: 8·H bytes a token for the norm, 16·H for embedding + norm.
+// Numerics   Mean first, then the centred variance. Lanes add up in a fixed order; the last, partial
+//            vector counts as zeros, so a row's bits depend on the row and its width only.
+// Reference  layernorm, pool and normalize in reference/reference_backend.cpp
+#pragma once
+
+#include "kernels/cpu/kernel_table.h"
+
+namespace vlt::VLT_KERNELS {
+
+// Calls body(column, lanes) over [0, cols); lanes < kLanes at most once, at the end.
+template <typename Body>
+inline void for_columns(int64_t cols, const Body& body) {
+  int64_t j = 0;
+  for (; j + Vec::kLanes <= cols; j += Vec::kLanes) body(j, static_cast<int64_t>(Vec::kLanes));
+  if (j < cols) body(j, cols - j);
+}
+
+inline Vec load_lanes(const float* p, int64_t lanes) {
+  return lanes == Vec::kLanes ? load(p) : load_first(p, lanes);
+}
+
+inline void store_lanes(float* p, Vec a, int64_t lanes) {
+  if (lanes == Vec::kLanes) {
+    store(p, a);
+  } else {
+    store_first(p, a, lanes);
+  }
+}
+
+inline float inverse_square_root(float x) { return 1.0f / __builtin_sqrtf(x); }
+
+inline void layernorm_row(const float* in, const float* weight, const float* bias, float epsilon,
+                          int64_t cols, float* out) {
+  Vec sum = zero();
+  for_columns(cols, [&](int64_t j, int64_t lanes) { sum = sum + load_lanes(in + j, lanes); });
+  const float mean = reduce_add(sum) / static_cast<float>(cols);
+
+  Vec squares = zero();
+  for_columns(cols, [&](int64_t j, int64_t lanes) {
+    Vec centred = load_lanes(in + j, lanes) - broadcast(mean);
+    if (lanes < Vec::kLanes) {
+      alignas(64) float masked[Vec::kLanes] = {};
+      store_first(masked, centred, lanes);
+      centred = load(masked);
+    }
+    squares = fma(centred, centred, squares);
+  });
+  const float variance = reduce_add(squares) / static_cast<float>(cols);
+  const Vec scale = broadcast(inverse_square_root(variance + epsilon));
+
+  for_columns(cols, [&](int64_t j, int64_t lanes) {
+    const Vec centred = load_lanes(in + j, lanes) - broadcast(mean);
+    store_lanes(out + j,
+                fma(centred * scale, load_lanes(weight + j, lanes), load_lanes(bias + j, lanes)),
+                lanes);
+  });
+}
+
+inline void layernorm(const NormBlock& n) {
+  for (int64_t i = 0; i < n.rows; ++i)
+    layernorm_row(n.in + i * n.in_stride, n.weight, n.bias, n.epsilon, n.cols,
+                  n.out + i * n.out_stride);
+}
+
+inline void embed_layernorm(const EmbeddingRow& e) {
+  for_columns(e.cols, [&](int64_t j, int64_t lanes) {
+    Vec x = load_lanes(e.word + j, lanes);
+    if (e.token_type) x = x + load_lanes(e.token_type + j, lanes);
+    store_lanes(e.out + j, x + load_lanes(e.position + j, lanes), lanes);
+  });
+  layernorm_row(e.out, e.weight, e.bias, e.epsilon, e.cols, e.out);
+}
+
+inline void pool(const PoolSequence& p) {
+  // The first token is not a prompt's text: it counts even where a prompt does not.
+  const int64_t begin = p.mode == PoolingMode::kCls ? 0 : p.begin;
+  const int64_t count = p.length - begin;
+  if (count <= 0) {
+    for_columns(p.cols,
+                [&](int64_t j, int64_t lanes) { store_lanes(p.out + j, zero(), lanes); });
+    return;
+  }
+  const float tokens = static_cast<float>(count);
+  float divisor = 1.0f;
+  if (p.mode == PoolingMode::kMean) divisor = tokens;
+  if (p.mode == PoolingMode::kMeanSqrtLen) divisor = __builtin_sqrtf(tokens);
+  // weights begin + 1 … length
+  if (p.mode == PoolingMode::kWeightedMean)
+    divisor = 0.5f * tokens * static_cast<float>(begin + 1 + p.length);
+
+  for_columns(p.cols, [&](int64_t j, int64_t lanes) {
+    const float* column = p.states + j;
+    const auto state = [&](int64_t i) { return load_lanes(column + i * p.stride, lanes); };
+    Vec x;
+    switch (p.mode) {
+      case PoolingMode::kCls:
+        x = state(begin);
+        break;
+      case PoolingMode::kLastToken:
+        x = state(p.length - 1);
+        break;
+      case PoolingMode::kMax:
+        x = state(begin);
+        for (int64_t i = begin + 1; i < p.length; ++i) x = max(x, state(i));
+        break;
+      default:
+        x = zero();
+        for (int64_t i = begin; i < p.length; ++i) {
+          const bool weighted = p.mode == PoolingMode::kWeightedMean;
+          x = weighted ? fma(broadcast(static_cast<float>(i + 1)), state(i), x) : x + state(i);
+        }
+        x = x / broadcast(divisor);
+    }
+    store_lanes(p.out + j, x, lanes);
+  });
+}
+
+inline void normalize(float* row, int64_t cols) {
+  Vec squares = zero();
+  for_columns(cols, [&](int64_t j, int64_t lanes) {
+    const Vec x = load_lanes(row + j, lanes);
+    squares = fma(x, x, squares);
+  });
+  const float norm = __builtin_sqrtf(reduce_add(squares));
+  const Vec divisor = broadcast(norm < 1e-12f ? 1e-12f : norm);
+  for_columns(cols, [&](int64_t j, int64_t lanes) {
+    store_lanes(row + j, load_lanes(row + j, lanes) / divisor, lanes);
+  });
+}
+
+}  // namespace vlt::VLT_KERNELS

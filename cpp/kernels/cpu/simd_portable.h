@@ -1,0 +1,66 @@
+// Four float32 lanes by the compiler's vector extension: SSE2, NEON or whatever the target has.
+// Same interface as simd_avx512.h. Without -ffp-contract=off the bits would depend on the compiler.
+#pragma once
+
+#include <cstdint>
+
+namespace vlt::VLT_KERNELS {
+
+typedef float Lanes __attribute__((vector_size(16)));
+typedef int32_t IntLanes __attribute__((vector_size(16)));
+
+struct Vec {
+  Lanes v;
+  static constexpr int kLanes = 4;
+};
+
+inline Vec zero() { return {Lanes{0, 0, 0, 0}}; }
+inline Vec broadcast(float x) { return {Lanes{x, x, x, x}}; }
+inline Vec load(const float* p) {
+  Vec a;
+  __builtin_memcpy(&a.v, p, sizeof(a.v));
+  return a;
+}
+inline void store(float* p, Vec a) { __builtin_memcpy(p, &a.v, sizeof(a.v)); }
+
+// The first n lanes (0 < n <= 4); the others read as zero and are not written.
+inline Vec load_first(const float* p, int64_t n) {
+  Vec a = zero();
+  for (int64_t i = 0; i < n; ++i) a.v[i] = p[i];
+  return a;
+}
+inline void store_first(float* p, Vec a, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = a.v[i];
+}
+
+inline Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+inline Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+inline Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+inline Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }  // rounds twice
+
+inline Vec select(IntLanes mask, Vec if_set, Vec otherwise) {
+  return {reinterpret_cast<Lanes>((mask & reinterpret_cast<IntLanes>(if_set.v)) |
+                                  (~mask & reinterpret_cast<IntLanes>(otherwise.v)))};
+}
+inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
+  return select(a.v < b.v, if_less, otherwise);
+}
+// A NaN in b is the result, as in std::max(b, a): NaN must not be lost on the way.
+inline Vec max(Vec a, Vec b) { return select(a.v > b.v, a, b); }
+inline Vec min(Vec a, Vec b) { return select(a.v < b.v, a, b); }
+inline Vec abs(Vec a) {
+  return {reinterpret_cast<Lanes>(reinterpret_cast<IntLanes>(a.v) & 0x7fffffff)};
+}
+// Adding 1.5 · 2^23 leaves no bits after the point; exact for |a| < 2^22.
+inline Vec round(Vec a) {
+  const Vec magic = broadcast(12582912.0f);
+  return (a + magic) - magic;
+}
+// a · 2^n for integral n >= -126: n is added to the exponent bits.
+inline Vec scale_by_power_of_two(Vec a, Vec n) {
+  const IntLanes exponent = (__builtin_convertvector(n.v, IntLanes) + 127) << 23;
+  return {a.v * reinterpret_cast<Lanes>(exponent)};
+}
+
+}  // namespace vlt::VLT_KERNELS

@@ -1,0 +1,205 @@
+#include "kernels/reference/reference_backend.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace vlt {
+namespace {
+
+double activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kIdentity:
+      return x;
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+    case Activation::kGelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+  }
+  return x;
+}
+
+void layernorm(const std::vector<double>& x, const NormWeights& norm, float* out) {
+  const double count = static_cast<double>(x.size());
+  double mean = 0;
+  for (const double value : x) mean += value / count;
+  double variance = 0;
+  for (const double value : x) variance += (value - mean) * (value - mean) / count;
+  const double scale = 1 / std::sqrt(variance + norm.epsilon);
+  for (size_t j = 0; j < x.size(); ++j)
+    out[j] = static_cast<float>((x[j] - mean) * scale * norm.weight[j] + norm.bias[j]);
+}
+
+double linear_element(const float* in, const LinearWeights& weights, int64_t output) {
+  double sum = weights.bias[output];
+  for (int64_t k = 0; k < weights.inputs; ++k)
+    sum += static_cast<double>(in[k]) * weights.data[output * weights.inputs + k];
+  return sum;
+}
+
+double pool_column(const float* column, int64_t stride, int64_t begin, int64_t length,
+                   PoolingMode mode) {
+  if (mode == PoolingMode::kCls) return length > 0 ? column[0] : 0;
+  if (begin >= length) return 0;
+  if (mode == PoolingMode::kLastToken) return column[(length - 1) * stride];
+  double sum = 0, weights = 0, largest = column[begin * stride];
+  for (int64_t i = begin; i < length; ++i) {
+    const double x = column[i * stride];
+    const double weight = mode == PoolingMode::kWeightedMean ? static_cast<double>(i + 1) : 1;
+    sum += weight * x;
+    weights += weight;
+    largest = std::max(largest, x);
+  }
+  if (mode == PoolingMode::kMax) return largest;
+  return mode == PoolingMode::kMeanSqrtLen ? sum / std::sqrt(weights) : sum / weights;
+}
+
+class ReferenceOperations final : public Operations {
+ public:
+  explicit ReferenceOperations(const std::function<bool()>& stop_requested)
+      : stop_requested_(stop_requested) {}
+
+  void embed_layernorm(const Sequences& sequences, const EmbeddingTables& tables,
+                       const Matrix& out) override {
+    const int64_t cols = out.cols;
+    std::vector<double> sum(static_cast<size_t>(cols));
+    for (int32_t s = 0; s < sequences.num_sequences; ++s)
+      for (int32_t i = 0; i < sequences.length(s); ++i) {
+        const int64_t t = sequences.first_row(s) + i;
+        const int64_t type = sequences.token_types ? sequences.token_types[t] : 0;
+        for (int64_t j = 0; j < cols; ++j) {
+          double& x = sum[static_cast<size_t>(j)];
+          x = tables.word[sequences.token_ids[t] * cols + j];
+          x += tables.position[(i + tables.position_offset) * cols + j];
+          if (tables.token_type) x += tables.token_type[type * cols + j];
+        }
+        layernorm(sum, tables.norm, out.row(t));
+      }
+  }
+
+  void linear(const Matrix& in, const LinearWeights& weights, Activation activation,
+              const Matrix& out) override {
+    for (int64_t i = 0; i < in.rows; ++i)
+      for (int64_t j = 0; j < weights.outputs; ++j)
+        out.row(i)[j] =
+            static_cast<float>(activate(activation, linear_element(in.row(i), weights, j)));
+  }
+
+  void linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
+                                 const Matrix& residual, const NormWeights& norm,
+                                 const Matrix& out) override {
+    std::vector<double> sum(static_cast<size_t>(out.cols));
+    for (int64_t i = 0; i < in.rows; ++i) {
+      for (int64_t j = 0; j < out.cols; ++j)
+        sum[static_cast<size_t>(j)] = linear_element(in.row(i), weights, j) + residual.row(i)[j];
+      layernorm(sum, norm, out.row(i));
+    }
+  }
+
+  void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
+                 const Matrix& out) override {
+    const int64_t head_size = out.cols / num_heads;
+    for (int32_t s = 0; s < sequences.num_sequences; ++s) {
+      const int64_t first = sequences.first_row(s), length = sequences.length(s);
+      std::vector<double> p(static_cast<size_t>(length));
+      for (int64_t column = 0; column < out.cols; column += head_size)
+        for (int64_t i = first; i < first + length; ++i) {
+          const float* query = qkv.row(i) + column;
+          double largest = -INFINITY, sum = 0;
+          for (int64_t j = 0; j < length; ++j) {
+            const float* key = qkv.row(first + j) + out.cols + column;
+            double score = 0;
+            for (int64_t d = 0; d < head_size; ++d)
+              score += static_cast<double>(query[d]) * key[d];
+            p[static_cast<size_t>(j)] = score * scale;
+            largest = std::max(largest, score * scale);
+          }
+          for (double& x : p) sum += x = std::exp(x - largest);
+          for (int64_t d = 0; d < head_size; ++d) {
+            double mix = 0;
+            for (int64_t j = 0; j < length; ++j)
+              mix += p[static_cast<size_t>(j)] / sum * qkv.row(first + j)[2 * out.cols + column + d];
+            out.row(i)[column + d] = static_cast<float>(mix);
+          }
+        }
+    }
+  }
+
+  void pool(const Sequences& sequences, const Matrix& states, const std::vector<PoolingMode>& modes,
+            const Matrix& out) override {
+    for (int32_t s = 0; s < sequences.num_sequences; ++s) {
+      const float* rows = states.row(sequences.first_row(s));
+      const int64_t begin = sequences.pooling_starts ? sequences.pooling_starts[s] : 0;
+      for (size_t m = 0; m < modes.size(); ++m)
+        for (int64_t j = 0; j < states.cols; ++j)
+          out.row(s)[static_cast<int64_t>(m) * states.cols + j] = static_cast<float>(
+              pool_column(rows + j, states.stride, begin, sequences.length(s), modes[m]));
+    }
+  }
+
+  void normalize(const Matrix& rows) override {
+    for (int64_t i = 0; i < rows.rows; ++i) {
+      double squares = 0;
+      for (int64_t j = 0; j < rows.cols; ++j)
+        squares += static_cast<double>(rows.row(i)[j]) * rows.row(i)[j];
+      const double norm = std::max(std::sqrt(squares), 1e-12);
+      for (int64_t j = 0; j < rows.cols; ++j)
+        rows.row(i)[j] = static_cast<float>(rows.row(i)[j] / norm);
+    }
+  }
+
+  bool should_stop() override { return stop_requested_ && stop_requested_(); }
+
+ private:
+  const std::function<bool()>& stop_requested_;
+};
+
+class ReferenceStream final : public Stream {
+ public:
+  int num_workers() const override { return 1; }
+  void run(Mode, int, std::byte*, uint64_t, const std::function<bool()>& stop_requested,
+           const std::function<void(int, Operations&)>& body) override {
+    ReferenceOperations operations(stop_requested);
+    body(0, operations);
+  }
+};
+
+class ReferenceBackend final : public Backend {
+ public:
+  const char* name() const override { return "reference"; }
+
+  LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
+                               int64_t inputs, WeightMemory& memory) const override {
+    const int64_t count = outputs * inputs;
+    memory = WeightMemory(static_cast<uint64_t>(count + outputs));
+    std::copy(weight, weight + count, memory.data());
+    float* bias_copy = memory.data() + count;
+    std::fill(bias_copy, bias_copy + outputs, 0.0f);
+    if (bias) std::copy(bias, bias + outputs, bias_copy);
+    LinearWeights prepared;
+    prepared.data = memory.data();
+    prepared.bias = bias_copy;
+    prepared.outputs = outputs;
+    prepared.inputs = inputs;
+    return prepared;
+  }
+
+  int64_t row_stride(int64_t cols) const override { return cols; }
+  uint64_t scratch_bytes(int64_t, int64_t) const override { return 0; }
+  std::unique_ptr<Stream> create_stream(int) const override {
+    return std::make_unique<ReferenceStream>();
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+
+}  // namespace vlt

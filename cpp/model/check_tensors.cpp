@@ -1,0 +1,135 @@
+// The table of tensors in docs/WEIGHTS_FILE.md, written out for one architecture and compared with
+// the tensors a file holds.
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "model/architecture.h"
+#include "model/file_error.h"
+#include "model/metadata_reader.h"
+
+namespace vlt {
+namespace {
+
+using Shape = std::vector<int64_t>;
+using ShapeTable = std::map<std::string, Shape, std::less<>>;
+
+void add_linear(const std::string& name, int64_t outputs, int64_t inputs, ShapeTable& table) {
+  table[name + ".weight"] = {outputs, inputs};
+  table[name + ".bias"] = {outputs};
+}
+
+void add_norm(const std::string& name, int64_t size, ShapeTable& table) {
+  table[name + ".weight"] = {size};
+  table[name + ".bias"] = {size};
+}
+
+void add_embeddings(const Architecture& a, ShapeTable& table) {
+  table["embeddings.word"] = {a.vocab_size, a.hidden_size};
+  table["embeddings.position"] = {a.num_positions, a.hidden_size};
+  if (a.num_token_types > 0) {
+    table["embeddings.token_type"] = {a.num_token_types, a.hidden_size};
+  }
+  add_norm("embeddings.norm", a.hidden_size, table);
+}
+
+void add_layer(const Architecture& a, int32_t layer, ShapeTable& table) {
+  const std::string prefix = "layers." + std::to_string(layer) + ".";
+  const int64_t heads_size = int64_t{a.num_heads} * a.head_size;
+  add_linear(prefix + "attention.qkv", 3 * heads_size, a.hidden_size, table);
+  add_linear(prefix + "attention.output", a.hidden_size, heads_size, table);
+  add_norm(prefix + "attention.norm", a.hidden_size, table);
+  add_linear(prefix + "ffn.up", a.intermediate_size, a.hidden_size, table);
+  add_linear(prefix + "ffn.down", a.hidden_size, a.intermediate_size, table);
+  add_norm(prefix + "ffn.norm", a.hidden_size, table);
+}
+
+// A dense step's bias may be absent: it joins the table only where the file has it.
+void add_head(const Architecture& a, const WeightsFile& file, ShapeTable& table) {
+  for (const HeadStep& step : a.embedding_head) {
+    if (step.kind != HeadStep::Kind::kDense) continue;
+    const std::string prefix = "head.dense." + std::to_string(step.dense_index);
+    table[prefix + ".weight"] = {step.output_size, step.input_size};
+    if (file.find(prefix + ".bias") != nullptr) table[prefix + ".bias"] = {step.output_size};
+  }
+}
+
+ShapeTable expected_shapes(const Architecture& a, const WeightsFile& file) {
+  ShapeTable table;
+  add_embeddings(a, table);
+  for (int32_t layer = 0; layer < a.num_layers; ++layer) add_layer(a, layer, table);
+  add_head(a, file, table);
+  return table;
+}
+
+// "'a', 'b' and 3 more"
+std::string list_some(const std::vector<std::string>& names) {
+  constexpr size_t kMaxListed = 5;
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kMaxListed); ++i) {
+    text += (i > 0 ? ", " : "") + quoted(names[i]);
+  }
+  if (names.size() <= kMaxListed) return text;
+  return text + " and " + std::to_string(names.size() - kMaxListed) + " more";
+}
+
+void check_none_missing(const WeightsFile& file, const ShapeTable& table) {
+  std::vector<std::string> missing;
+  for (const auto& [name, shape] : table) {
+    if (file.find(name) == nullptr) missing.push_back(name);
+  }
+  if (!missing.empty()) refuse_file(file.name(), "lacks the tensors " + list_some(missing));
+}
+
+// Byte tensors may have any length, but no other shape or dtype.
+bool is_byte_tensor(const TensorEntry& tensor) {
+  if (tensor.name == "tokenizer.json") return true;
+  return is_padding(tensor) && parse_decimal(std::string_view(tensor.name).substr(5)) >= 0;
+}
+
+void check_none_unexpected(const WeightsFile& file, const ShapeTable& table) {
+  std::vector<std::string> unexpected;
+  for (const TensorEntry& tensor : file.tensors()) {
+    if (!is_byte_tensor(tensor) && table.find(tensor.name) == table.end()) {
+      unexpected.push_back(tensor.name);
+    }
+  }
+  if (!unexpected.empty()) {
+    refuse_file(file.name(), "holds the tensors " + list_some(unexpected) +
+                                 ", which its metadata does not ask for");
+  }
+}
+
+[[noreturn]] void refuse_tensor(const WeightsFile& file, const TensorEntry& tensor,
+                                const std::string& expected) {
+  refuse_file(file.name(), "tensor " + quoted(tensor.name) + " is " + dtype_name(tensor.dtype) +
+                               " of shape " + shape_text(tensor.shape) + ", expected " + expected);
+}
+
+void check_tensor(const WeightsFile& file, const TensorEntry& tensor, const ShapeTable& table) {
+  if (is_byte_tensor(tensor)) {
+    if (tensor.dtype != DType::kU8 || tensor.shape.size() != 1) {
+      refuse_tensor(file, tensor, "U8 of shape [bytes]");
+    }
+    return;
+  }
+  const Shape& shape = table.find(tensor.name)->second;
+  if (tensor.dtype == DType::kU8 || tensor.shape != shape) {
+    refuse_tensor(file, tensor, "F32, F16 or BF16 of shape " + shape_text(shape));
+  }
+}
+
+}  // namespace
+
+void check_tensors(const Architecture& architecture, const WeightsFile& file) {
+  const ShapeTable table = expected_shapes(architecture, file);
+  check_none_missing(file, table);
+  check_none_unexpected(file, table);
+  for (const TensorEntry& tensor : file.tensors()) check_tensor(file, tensor, table);
+}
+
+}  // namespace vlt

@@ -1,0 +1,25 @@
+"""The model families: a new one is a module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import bert
+from .checkpoint import Checkpoint
+from .family import EncoderParts
+from .json_config import JsonConfig
+
+Family = Callable[[JsonConfig, Checkpoint], EncoderParts]
+
+# model_type of config.json -> the function that describes such a model.
+FAMILIES: dict[str, Family] = {
+    "bert": bert.read,
+}
+
+
+def find_family(config: JsonConfig) -> Family:
+    """The family of a ``config.json``; one that vlt lacks is a `ConversionError`."""
+    model_type = config.text("model_type")
+    if model_type not in FAMILIES:
+        config.refuse("model_type", "one of " + ", ".join(sorted(FAMILIES)))
+    return FAMILIES[model_type]

@@ -1,0 +1,27 @@
+// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [linear|attention|rows].
+// Exit status: 0 all passed, 1 some failed, 2 wrong usage, 77 this machine cannot run the backend.
+#include "harness.h"
+
+int main(int argc, char** argv) {
+  if (argc < 2 || argc > 3) {
+    std::printf("usage: vlt_kernel_tests BACKEND [linear|attention|rows]\n");
+    return 2;
+  }
+  const vlt::BackendChoice choice = vlt::choose_cpu_backend(argv[1]);
+  if (choice.problem == vlt::BackendProblem::kNotOnThisMachine) return 77;
+  if (!choice.backend) {
+    std::printf("no backend is named %s\n", argv[1]);
+    return 2;
+  }
+  const std::string wanted = argc == 3 ? argv[2] : "";
+  int failed = 0, run = 0;
+  const auto run_if_wanted = [&](const char* name, int (*test)(const vlt::Backend&)) {
+    if (!wanted.empty() && wanted != name) return;
+    failed += test(*choice.backend);
+    ++run;
+  };
+  run_if_wanted("linear", vlt::tests::test_linear);
+  run_if_wanted("attention", vlt::tests::test_attention);
+  run_if_wanted("rows", vlt::tests::test_rows);
+  return run == 0 ? 2 : failed > 0;
+}

@@ -1,0 +1,183 @@
+// linear and linear_residual_layernorm against the reference, over shapes that reach every tile.
+#include "harness.h"
+
+#include "kernels/reference/reference_backend.h"
+
+namespace vlt::tests {
+namespace {
+
+struct Shape {
+  int64_t rows, outputs, inputs;
+};
+
+// Every row count to two strips; widths around panels; k around its block of 768.
+std::vector<Shape> shapes() {
+  std::vector<Shape> list;
+  for (int64_t rows = 0; rows <= 29; ++rows) list.push_back({rows, 96, 40});
+  for (const int64_t outputs : {1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 65, 130, 312})
+    for (const int64_t rows : {1, 3, 13, 30}) list.push_back({rows, outputs, 33});
+  for (const int64_t inputs : {1, 2, 767, 768, 769, 1600})
+    for (const int64_t rows : {1, 5, 17}) list.push_back({rows, 70, inputs});
+  list.push_back({600, 48, 24});  // several row blocks
+  list.push_back({257, 384, 384});
+  return list;
+}
+
+std::string describe(const Shape& s, int workers, int activation) {
+  return "M=" + std::to_string(s.rows) + " N=" + std::to_string(s.outputs) +
+         " K=" + std::to_string(s.inputs) + " workers=" + std::to_string(workers) +
+         " activation=" + std::to_string(activation);
+}
+
+struct LinearCase {
+  Shape shape;
+  std::vector<float> weight, bias, norm_weight, norm_bias;
+  GuardedMatrix in, residual;
+  NormWeights norm;
+
+  LinearCase(const Shape& s, const Backend& backend)
+      : shape(s),
+        weight(random_floats(s.outputs * s.inputs, 1, 1 / std::sqrt(static_cast<float>(s.inputs)))),
+        bias(random_floats(s.outputs, 2)),
+        norm_weight(random_floats(s.outputs, 5, 0.3f, 1)),
+        norm_bias(random_floats(s.outputs, 6)),
+        in(s.rows, s.inputs, backend.row_stride(s.inputs), random_floats(s.rows * s.inputs, 3)),
+        residual(s.rows, s.outputs, backend.row_stride(s.outputs),
+                 random_floats(s.rows * s.outputs, 4)),
+        norm{norm_weight.data(), norm_bias.data(), 1e-12f} {}
+
+  // A sum of K products in any order errs by about √K roundings of its largest partial sum.
+  std::vector<double> sum_bounds() {
+    std::vector<double> bounds;
+    const double roundings = kEps * (4 + std::sqrt(static_cast<double>(shape.inputs)));
+    for (int64_t i = 0; i < shape.rows; ++i)
+      for (int64_t j = 0; j < shape.outputs; ++j) {
+        double magnitude =
+            std::fabs(bias[static_cast<size_t>(j)]) + std::fabs(residual.view().row(i)[j]);
+        for (int64_t k = 0; k < shape.inputs; ++k)
+          magnitude += std::fabs(static_cast<double>(in.view().row(i)[k]) *
+                                 weight[static_cast<size_t>(j * shape.inputs + k)]);
+        bounds.push_back(roundings * magnitude);
+      }
+    return bounds;
+  }
+};
+
+void run_linear(const Backend& backend, LinearCase& c, int workers, Activation activation,
+                GuardedMatrix& out) {
+  WeightMemory memory;
+  const LinearWeights weights = backend.prepare_linear(
+      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, memory);
+  run_together(backend, workers, 1, 16, [&](Operations& operations) {
+    operations.linear(c.in.view(), weights, activation, out.view());
+  });
+}
+
+void run_norm(const Backend& backend, LinearCase& c, int workers, GuardedMatrix& out) {
+  WeightMemory memory;
+  const LinearWeights weights = backend.prepare_linear(
+      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, memory);
+  run_together(backend, workers, 1, 16, [&](Operations& operations) {
+    operations.linear_residual_layernorm(c.in.view(), weights, c.residual.view(), c.norm,
+                                         out.view());
+  });
+}
+
+// Each row alone gives the bits it has in the batch.
+bool rows_are_independent(const Backend& backend, const Shape& s) {
+  LinearCase c(s, backend);
+  GuardedMatrix all(s.rows, s.outputs, s.outputs);
+  run_norm(backend, c, 1, all);
+  for (int64_t i = 0; i < s.rows; ++i) {
+    LinearCase one({1, s.outputs, s.inputs}, backend);
+    std::memcpy(one.in.view().data, c.in.view().row(i), sizeof(float) * static_cast<size_t>(s.inputs));
+    std::memcpy(one.residual.view().data, c.residual.view().row(i),
+                sizeof(float) * static_cast<size_t>(s.outputs));
+    GuardedMatrix out(1, s.outputs, s.outputs);
+    run_norm(backend, one, 1, out);
+    if (std::memcmp(out.view().data, all.view().row(i),
+                    sizeof(float) * static_cast<size_t>(s.outputs)) != 0)
+      return false;
+  }
+  return true;
+}
+
+void check_linear(const Backend& backend, const Backend& reference, LinearCase& c,
+                  Activation activation, Report& report) {
+  const Shape& s = c.shape;
+  GuardedMatrix expected(s.rows, s.outputs, s.outputs);
+  run_linear(reference, c, 1, activation, expected);
+  const std::vector<double> sums = c.sum_bounds();
+  for (const int workers : {1, 2, 3}) {
+    GuardedMatrix out(s.rows, s.outputs, s.outputs + 5);
+    run_linear(backend, c, workers, activation, out);
+    // no activation has a slope over 1.13; each rounds a few times on its own
+    report.compare("linear " + describe(s, workers, static_cast<int>(activation)), out, expected,
+                   [&](int64_t i, int64_t j) {
+                     return 1.13 * sums[static_cast<size_t>(i * s.outputs + j)] +
+                            8 * kEps * std::fabs(expected.view().row(i)[j]) + 2 * kEps;
+                   });
+  }
+}
+
+// The bound of a row: an error of one input reaches an output directly, and by mean and scale.
+std::vector<double> norm_bounds(LinearCase& c, GuardedMatrix& products) {
+  const std::vector<double> sums = c.sum_bounds();
+  const int64_t cols = c.shape.outputs;
+  std::vector<double> bounds;
+  for (int64_t i = 0; i < c.shape.rows; ++i) {
+    const auto x = [&](int64_t j) {
+      return static_cast<double>(products.view().row(i)[j]) + c.residual.view().row(i)[j];
+    };
+    double worst = 0, mean = 0, variance = 0;
+    for (int64_t j = 0; j < cols; ++j) {
+      worst = std::max(worst,
+                       sums[static_cast<size_t>(i * cols + j)] + 4 * kEps * std::fabs(x(j)));
+      mean += x(j) / static_cast<double>(cols);
+    }
+    for (int64_t j = 0; j < cols; ++j)
+      variance += (x(j) - mean) * (x(j) - mean) / static_cast<double>(cols);
+    bounds.push_back(3 * worst / std::sqrt(variance));
+  }
+  return bounds;
+}
+
+void check_norm(const Backend& backend, const Backend& reference, LinearCase& c, Report& report) {
+  const Shape& s = c.shape;
+  if (s.outputs == 1) return;  // a norm over one value divides rounding by zero
+  GuardedMatrix expected(s.rows, s.outputs, s.outputs), products(s.rows, s.outputs, s.outputs);
+  run_norm(reference, c, 1, expected);
+  run_linear(reference, c, 1, Activation::kIdentity, products);
+  const std::vector<double> bounds = norm_bounds(c, products);
+  for (const int workers : {1, 2, 3}) {
+    GuardedMatrix out(s.rows, s.outputs, s.outputs + 5);
+    run_norm(backend, c, workers, out);
+    report.compare("linear_residual_layernorm " + describe(s, workers, 0), out, expected,
+                   [&](int64_t i, int64_t j) {
+                     return std::fabs(c.norm_weight[static_cast<size_t>(j)]) *
+                                bounds[static_cast<size_t>(i)] +
+                            4 * kEps * (std::fabs(expected.view().row(i)[j]) + 1);
+                   });
+  }
+}
+
+}  // namespace
+
+int test_linear(const Backend& backend) {
+  const auto reference = make_reference_backend();
+  Report report(backend.name());
+  for (const Shape& s : shapes()) {
+    LinearCase c(s, backend);
+    // the activations differ in the epilogue only: all of them on a few shapes will do
+    const int activations = s.inputs == 33 ? static_cast<int>(Activation::kSigmoid) : 0;
+    for (int activation = 0; activation <= activations; ++activation)
+      check_linear(backend, *reference, c, static_cast<Activation>(activation), report);
+    check_norm(backend, *reference, c, report);
+  }
+  for (const Shape& s : {Shape{31, 96, 40}, Shape{17, 70, 1600}, Shape{9, 33, 769}})
+    report.check("rows are independent " + describe(s, 1, 0), rows_are_independent(backend, s),
+                 "a row's bits depend on the others");
+  return report.finish("linear");
+}
+
+}  // namespace vlt::tests
