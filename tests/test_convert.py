@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vlt import dtypes
-from vlt.convert import ConversionError, convert, convert_to_memory
+from vlt.converter import ConversionError, convert, convert_to_memory
 from vlt.safetensors_file import SafetensorsFile, Tensor
 
 NUM_LAYERS = 2

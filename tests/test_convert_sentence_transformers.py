@@ -12,7 +12,7 @@ import pytest
 from model_folders import read_json, write_json
 from tokenizers import Tokenizer
 
-from vlt.convert import ConversionError, convert
+from vlt.converter import ConversionError, convert
 from vlt.safetensors_file import SafetensorsFile
 
 HIDDEN, POSITIONS = 8, 32

@@ -122,19 +122,21 @@ class Stream {
                    const std::function<void(int worker, Operations& operations)>& body) = 0;
 };
 
-// float32 memory for prepared weights, aligned to 64 bytes or more.
-class WeightMemory {
+// Where prepared weights live: float32 arrays cut from large slabs, so that even a small model sits
+// in huge pages. Everything is freed together.
+class WeightPool {
  public:
-  WeightMemory() = default;
-  explicit WeightMemory(uint64_t count);
-  float* data() const { return data_.get(); }
+  // Uninitialised, aligned to 64 bytes, valid as long as the pool. Throws std::bad_alloc.
+  float* allocate(int64_t count);
   uint64_t bytes() const { return bytes_; }
 
  private:
   struct Free {
     void operator()(float* p) const noexcept;
   };
-  std::unique_ptr<float[], Free> data_;
+  std::vector<std::unique_ptr<float[], Free>> slabs_;
+  float* next_ = nullptr;
+  uint64_t left_ = 0;  // bytes of the last slab behind next_
   uint64_t bytes_ = 0;
 };
 
@@ -144,10 +146,10 @@ class Backend {
 
   virtual const char* name() const = 0;
 
-  // Packs weight [N, K], row-major, with bias [N] (null for none) into memory that `memory` then
-  // owns. The source is not needed afterwards.
+  // Packs weight [N, K], row-major, with bias [N] (null for none) into memory of the pool. The
+  // source is not needed afterwards.
   virtual LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
-                                       int64_t inputs, WeightMemory& memory) const = 0;
+                                       int64_t inputs, WeightPool& pool) const = 0;
 
   // Distance of two rows of an activation with `cols` columns: keeps rows aligned and spreads them
   // over the cache sets.

@@ -62,7 +62,7 @@ class Parser {
   }
 
   void expect(char wanted, const std::string& place) {
-    if (!accept(wanted)) fail("'" + std::string(1, wanted) + "' " + place);
+    if (!accept(wanted)) fail(quoted({&wanted, 1}) + " " + place);
   }
 
   // Calls parse_value(key, position of the key) for each key, standing at the key's value.

@@ -48,9 +48,9 @@ Model::Model(const WeightsFile& file, std::unique_ptr<Backend> backend)
 
 const float* Model::load_vector(const WeightsFile& file, const std::string& name) {
   const TensorEntry& entry = require(file, name);
-  memory_.emplace_back(entry.num_elements());
-  file.read_float32(entry, memory_.back().data());
-  return memory_.back().data();
+  float* values = pool_.allocate(static_cast<int64_t>(entry.num_elements()));
+  file.read_float32(entry, values);
+  return values;
 }
 
 NormWeights Model::load_norm(const WeightsFile& file, const std::string& prefix) {
@@ -64,25 +64,18 @@ NormWeights Model::load_norm(const WeightsFile& file, const std::string& prefix)
 LinearWeights Model::load_linear(const WeightsFile& file, const std::string& prefix,
                                  const char* name) {
   const TensorEntry& entry = require(file, prefix + ".weight");
-  const WeightMemory weight(entry.num_elements());
-  file.read_float32(entry, weight.data());
+  const auto weight = std::make_unique_for_overwrite<float[]>(entry.num_elements());
+  file.read_float32(entry, weight.get());
   std::vector<float> bias;
   if (const TensorEntry* bias_entry = file.find(prefix + ".bias")) {
     bias.resize(bias_entry->num_elements());
     file.read_float32(*bias_entry, bias.data());
   }
-  memory_.emplace_back();
   LinearWeights prepared =
-      backend_->prepare_linear(weight.data(), bias.empty() ? nullptr : bias.data(), entry.shape[0],
-                               entry.shape[1], memory_.back());
+      backend_->prepare_linear(weight.get(), bias.empty() ? nullptr : bias.data(), entry.shape[0],
+                               entry.shape[1], pool_);
   prepared.name = name;
   return prepared;
-}
-
-uint64_t Model::weight_bytes() const {
-  uint64_t bytes = 0;
-  for (const WeightMemory& memory : memory_) bytes += memory.bytes();
-  return bytes;
 }
 
 }  // namespace vlt

@@ -36,7 +36,7 @@ class Model {
 
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
   const std::vector<uint8_t>& tokenizer() const { return tokenizer_; }
-  uint64_t weight_bytes() const;
+  uint64_t weight_bytes() const { return pool_.bytes(); }
 
  private:
   const float* load_vector(const WeightsFile& file, const std::string& name);
@@ -48,7 +48,7 @@ class Model {
   EmbeddingTables embeddings_;
   std::vector<LayerWeights> layers_;
   std::vector<LinearWeights> dense_;
-  std::vector<WeightMemory> memory_;
+  WeightPool pool_;
   std::vector<std::pair<std::string, std::string>> metadata_;
   std::vector<uint8_t> tokenizer_;
 };

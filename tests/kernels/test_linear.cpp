@@ -65,18 +65,18 @@ struct LinearCase {
 
 void run_linear(const Backend& backend, LinearCase& c, int workers, Activation activation,
                 GuardedMatrix& out) {
-  WeightMemory memory;
+  WeightPool pool;
   const LinearWeights weights = backend.prepare_linear(
-      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, memory);
+      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear(c.in.view(), weights, activation, out.view());
   });
 }
 
 void run_norm(const Backend& backend, LinearCase& c, int workers, GuardedMatrix& out) {
-  WeightMemory memory;
+  WeightPool pool;
   const LinearWeights weights = backend.prepare_linear(
-      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, memory);
+      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear_residual_layernorm(c.in.view(), weights, c.residual.view(), c.norm,
                                          out.view());

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "kernels/cpu/micro_gemm.h"
+#include "kernels/cpu/simd_math.h"
 
 namespace vlt::VLT_KERNELS {
 
@@ -27,12 +28,16 @@ inline int64_t attention_scratch(int64_t length, int64_t head_size) {
 // panels[p][d][j] = key[p · width + j][d], zero past L
 inline void pack_keys(const float* key, int64_t stride, int64_t length, int64_t head_size,
                       float* panels) {
-  for (int64_t begin = 0; begin < length; begin += kPanelWidth) {
-    const int64_t cols = length - begin < kPanelWidth ? length - begin : kPanelWidth;
-    const float* rows = key + begin * stride;
-    for (int64_t d = 0; d < head_size; ++d, panels += kPanelWidth) {
-      for (int64_t j = 0; j < cols; ++j) panels[j] = rows[j * stride + d];
-      for (int64_t j = cols; j < kPanelWidth; ++j) panels[j] = 0.0f;
+  constexpr int64_t kLanes = Vec::kLanes;
+  Vec rows[kLanes], columns[kLanes];
+  for (int64_t begin = 0; begin < num_panels(length) * kPanelWidth; begin += kLanes) {
+    float* out = panels + begin / kPanelWidth * head_size * kPanelWidth + begin % kPanelWidth;
+    for (int64_t d = 0; d < head_size; d += kLanes) {
+      const int64_t dims = head_size - d < kLanes ? head_size - d : kLanes;
+      for (int64_t i = 0; i < kLanes; ++i)
+        rows[i] = begin + i < length ? load_lanes(key + (begin + i) * stride + d, dims) : zero();
+      transpose(rows, columns);
+      for (int64_t i = 0; i < dims; ++i, out += kPanelWidth) store(out, columns[i]);
     }
   }
 }
@@ -62,11 +67,13 @@ inline float softmax_row(float* scores, int64_t length, float scale) {
   for (int64_t j = length; j < padded; ++j) scores[j] = kLowest;
   Vec best = broadcast(kLowest);
   for (int64_t j = 0; j < padded; j += Vec::kLanes) best = max(best, load(scores + j));
-  const Vec maximum = broadcast(reduce_max(best));
+  // e^((s - max)·scale) = 2^(s·c - max·c); a rounded max·c is a factor that the sum divides out
+  const float c = scale * 1.44269504f;
+  const Vec shift = broadcast(-c * reduce_max(best));
   Vec sum = zero();
   for (int64_t j = 0; j < padded; j += Vec::kLanes) {
-    // -infinity comes out as 1e-38 at most, which a sum of at least 1 does not see
-    const Vec e = exp((load(scores + j) - maximum) * broadcast(scale));
+    // -infinity comes out as 1e-38, which a sum of at least 1 does not see
+    const Vec e = exp2(max(broadcast(-126.0f), fma(load(scores + j), broadcast(c), shift)));
     store(scores + j, e);
     sum = sum + e;
   }

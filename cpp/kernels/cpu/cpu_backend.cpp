@@ -48,20 +48,18 @@ class CpuBackend final : public Backend {
   const char* name() const override { return kernels_.name; }
 
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
-                               int64_t inputs, WeightMemory& memory) const override {
+                               int64_t inputs, WeightPool& pool) const override {
     const int64_t width = kernels_.panel_width;
     const int64_t panels = (outputs + width - 1) / width;
-    const int64_t count = panels * width * inputs;
-    memory = WeightMemory(static_cast<uint64_t>(count + panels * width));
-    float* out = memory.data();
+    LinearWeights prepared;
+    float* out = pool.allocate(panels * width * (inputs + 1));
+    prepared.data = out;
     for (int64_t column = 0; column < panels * width; column += width)
       for (int64_t k = 0; k < inputs; ++k)
         for (int64_t j = column; j < column + width; ++j)
           *out++ = j < outputs ? weight[j * inputs + k] : 0.0f;
     std::fill(out, out + panels * width, 0.0f);
     if (bias) std::copy(bias, bias + outputs, out);
-    LinearWeights prepared;
-    prepared.data = memory.data();
     prepared.bias = out;
     prepared.outputs = outputs;
     prepared.inputs = inputs;

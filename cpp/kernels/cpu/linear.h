@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/cpu/micro_gemm.h"
+#include "kernels/cpu/simd_math.h"
 
 namespace vlt::VLT_KERNELS {
 
@@ -19,11 +20,10 @@ inline void activate_tile(Activation activation, float* out, int64_t stride, int
                           int64_t cols) {
   for (int64_t i = 0; i < rows; ++i) {
     float* row = out + i * stride;
-    int64_t j = 0;
-    for (; j + Vec::kLanes <= cols; j += Vec::kLanes)
-      store(row + j, activate(activation, load(row + j)));
-    if (j < cols)
-      store_first(row + j, activate(activation, load_first(row + j, cols - j)), cols - j);
+    for (int64_t j = 0; j < cols; j += Vec::kLanes) {
+      const int64_t lanes = cols - j < Vec::kLanes ? cols - j : Vec::kLanes;
+      store_lanes(row + j, activate(activation, load_lanes(row + j, lanes)), lanes);
+    }
   }
 }
 

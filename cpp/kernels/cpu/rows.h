@@ -8,6 +8,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd_math.h"
 
 namespace vlt::VLT_KERNELS {
 
@@ -17,18 +18,6 @@ inline void for_columns(int64_t cols, const Body& body) {
   int64_t j = 0;
   for (; j + Vec::kLanes <= cols; j += Vec::kLanes) body(j, static_cast<int64_t>(Vec::kLanes));
   if (j < cols) body(j, cols - j);
-}
-
-inline Vec load_lanes(const float* p, int64_t lanes) {
-  return lanes == Vec::kLanes ? load(p) : load_first(p, lanes);
-}
-
-inline void store_lanes(float* p, Vec a, int64_t lanes) {
-  if (lanes == Vec::kLanes) {
-    store(p, a);
-  } else {
-    store_first(p, a, lanes);
-  }
 }
 
 inline float inverse_square_root(float x) { return 1.0f / __builtin_sqrtf(x); }
@@ -43,9 +32,9 @@ inline void layernorm_row(const float* in, const float* weight, const float* bia
   for_columns(cols, [&](int64_t j, int64_t lanes) {
     Vec centred = load_lanes(in + j, lanes) - broadcast(mean);
     if (lanes < Vec::kLanes) {
-      alignas(64) float masked[Vec::kLanes] = {};
-      store_first(masked, centred, lanes);
-      centred = load(masked);
+      alignas(64) float valid[Vec::kLanes] = {};  // the lanes past the row hold -mean
+      store_first(valid, centred, lanes);
+      centred = load(valid);
     }
     squares = fma(centred, centred, squares);
   });

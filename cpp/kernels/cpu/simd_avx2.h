@@ -47,4 +47,37 @@ inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
   return {_mm256_blendv_ps(otherwise.v, if_less.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
 }
 
+// Halves are folded onto each other: 8 lanes in three steps, always in this order.
+inline float reduce_add(Vec a) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float reduce_max(Vec a) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+// columns[c] = lane c of rows[0 … 7]: transposes within 4 × 4 blocks, then the blocks.
+inline void transpose(const Vec (&rows)[8], Vec (&columns)[8]) {
+  __m256 quads[8];
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    const __m256 low01 = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    const __m256 high01 = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
+    const __m256 low23 = _mm256_unpacklo_ps(rows[i + 2].v, rows[i + 3].v);
+    const __m256 high23 = _mm256_unpackhi_ps(rows[i + 2].v, rows[i + 3].v);
+    quads[i] = _mm256_shuffle_ps(low01, low23, 0x44);
+    quads[i + 1] = _mm256_shuffle_ps(low01, low23, 0xee);
+    quads[i + 2] = _mm256_shuffle_ps(high01, high23, 0x44);
+    quads[i + 3] = _mm256_shuffle_ps(high01, high23, 0xee);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    columns[c].v = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x20);
+    columns[4 + c].v = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x31);
+  }
+}
+
 }  // namespace vlt::VLT_KERNELS

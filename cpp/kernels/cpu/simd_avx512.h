@@ -44,4 +44,36 @@ inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), otherwise.v, if_less.v)};
 }
 
+// Halves are folded onto each other: 16 lanes in four steps, always in this order.
+inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
+inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a.v); }
+
+// columns[c] = lane c of rows[0 … 15]: transposes within 4 × 4 blocks, then the blocks.
+inline void transpose(const Vec (&rows)[16], Vec (&columns)[16]) {
+  __m512 pairs[16], quads[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    pairs[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    pairs[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+    pairs[i + 2] = _mm512_unpacklo_ps(rows[i + 2].v, rows[i + 3].v);
+    pairs[i + 3] = _mm512_unpackhi_ps(rows[i + 2].v, rows[i + 3].v);
+    quads[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    quads[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    quads[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    quads[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
+  // quads[4g + c] now holds, in its 128-bit part p, column 4p + c of rows 4g … 4g + 3
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512 low02 = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0x88);
+    const __m512 low13 = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0xdd);
+    const __m512 high02 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0x88);
+    const __m512 high13 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0xdd);
+    columns[c].v = _mm512_shuffle_f32x4(low02, high02, 0x88);
+    columns[8 + c].v = _mm512_shuffle_f32x4(low02, high02, 0xdd);
+    columns[4 + c].v = _mm512_shuffle_f32x4(low13, high13, 0x88);
+    columns[12 + c].v = _mm512_shuffle_f32x4(low13, high13, 0xdd);
+  }
+}
+
 }  // namespace vlt::VLT_KERNELS

@@ -1,4 +1,4 @@
-// exp, erf-GELU, tanh and their kin on Vec, elementwise: a lane's result depends on that lane only.
+// Partial vectors, and exp, erf-GELU, tanh and their kin: a lane's result depends on that lane only.
 //
 // Polynomials are minimax fits made for this file (weighted least squares, iterated); the error
 // named beside each is that of the fit alone, before float32 rounding.
@@ -8,21 +8,17 @@
 
 namespace vlt::VLT_KERNELS {
 
-// Sum and maximum over the lanes, always in the same order.
-inline float reduce_add(Vec a) {
-  alignas(64) float lane[Vec::kLanes];
-  store(lane, a);
-  for (int half = Vec::kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  return lane[0];
+// The first `lanes` lanes, usually all of them.
+inline Vec load_lanes(const float* p, int64_t lanes) {
+  return lanes == Vec::kLanes ? load(p) : load_first(p, lanes);
 }
 
-inline float reduce_max(Vec a) {
-  alignas(64) float lane[Vec::kLanes];
-  store(lane, a);
-  float best = lane[0];
-  for (int i = 1; i < Vec::kLanes; ++i) best = lane[i] > best || lane[i] != lane[i] ? lane[i] : best;
-  return best;
+inline void store_lanes(float* p, Vec a, int64_t lanes) {
+  if (lanes == Vec::kLanes) {
+    store(p, a);
+  } else {
+    store_first(p, a, lanes);
+  }
 }
 
 // e^x for x in [-87, 88]; below, a value under 2e-38. x = n·ln 2 + r, e^r = 1 + r + r²·q(r),

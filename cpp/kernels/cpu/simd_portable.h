@@ -63,4 +63,18 @@ inline Vec scale_by_power_of_two(Vec a, Vec n) {
   return {a.v * reinterpret_cast<Lanes>(exponent)};
 }
 
+// Halves are folded onto each other, always in this order.
+inline float reduce_add(Vec a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+inline float reduce_max(Vec a) {
+  float best = a.v[0];
+  for (int i = 1; i < 4; ++i) best = a.v[i] > best ? a.v[i] : best;
+  return best;
+}
+
+// columns[c] = lane c of rows[0 … 3]
+inline void transpose(const Vec (&rows)[4], Vec (&columns)[4]) {
+  for (int c = 0; c < 4; ++c)
+    columns[c].v = Lanes{rows[0].v[c], rows[1].v[c], rows[2].v[c], rows[3].v[c]};
+}
+
 }  // namespace vlt::VLT_KERNELS

@@ -176,15 +176,14 @@ class ReferenceBackend final : public Backend {
   const char* name() const override { return "reference"; }
 
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
-                               int64_t inputs, WeightMemory& memory) const override {
+                               int64_t inputs, WeightPool& pool) const override {
     const int64_t count = outputs * inputs;
-    memory = WeightMemory(static_cast<uint64_t>(count + outputs));
-    std::copy(weight, weight + count, memory.data());
-    float* bias_copy = memory.data() + count;
+    float* weight_copy = pool.allocate(count + outputs);
+    float* bias_copy = std::copy(weight, weight + count, weight_copy);
     std::fill(bias_copy, bias_copy + outputs, 0.0f);
     if (bias) std::copy(bias, bias + outputs, bias_copy);
     LinearWeights prepared;
-    prepared.data = memory.data();
+    prepared.data = weight_copy;
     prepared.bias = bias_copy;
     prepared.outputs = outputs;
     prepared.inputs = inputs;

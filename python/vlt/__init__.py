@@ -1,0 +1,64 @@
+"""vlt: transformer encoders on texts of different lengths, without padding.
+
+In short::
+
+    vlt.convert("all-MiniLM-L6-v2/", "weights.bin")  # a folder as Hugging Face has it
+    encoder = vlt.Encoder("weights.bin")             # or the folder itself
+    encoder.encode(["A man is eating food.", "A cheetah runs."])  # [2, 384] float32
+    encoder.run([[101, 7592, 102], [101, 102]])      # token ids in, packed states out
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._native import build_info
+from .encoder import Encoder
+from .errors import (
+    CancelledError,
+    Error,
+    FileError,
+    InvalidArgumentError,
+    OutOfMemoryError,
+    UnsupportedError,
+    VltError,
+)
+from .packed_array import PackedArray
+from .packing import PackedIds, pack
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from .converter import Dtype
+
+__version__: str = build_info()["version"]
+
+__all__ = [
+    "CancelledError",
+    "Encoder",
+    "Error",
+    "FileError",
+    "InvalidArgumentError",
+    "OutOfMemoryError",
+    "PackedArray",
+    "PackedIds",
+    "UnsupportedError",
+    "VltError",
+    "__version__",
+    "build_info",
+    "convert",
+    "pack",
+]
+
+
+def convert(
+    folder: str | os.PathLike[str],
+    out_path: str | os.PathLike[str],
+    *,
+    dtype: Dtype = "float32",
+) -> Path:
+    """Write the weights file of a model folder; see `vlt.converter.convert`."""
+    from .converter import convert as write
+
+    return write(folder, out_path, dtype=dtype)

@@ -1,0 +1,343 @@
+"""The bridge to libvlt: the only module that knows ctypes.
+
+Every function and struct of vlt.h is declared below under its own name and in its own order.
+Below them, each is wrapped as a Python function that takes and returns Python values and numpy
+arrays, and raises what the status says. `handles.py` adds ownership and threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import errors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ABI_VERSION = 1
+
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+OK = 0
+DEVICES = {"auto": 0, "cpu": 1, "cuda": 2}
+DTYPES = {"auto": 0, "float32": 1, "float16": 2, "bfloat16": 3}
+OUTPUTS = {"hidden": 1, "embedding": 2}
+
+EXCEPTIONS: dict[int, type[errors.VltError]] = {
+    1: errors.InvalidArgumentError,
+    2: errors.OutOfMemoryError,
+    3: errors.FileError,
+    4: errors.UnsupportedError,
+    5: errors.Error,
+    6: errors.Error,
+    7: errors.CancelledError,
+}
+
+
+class VltModelOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("device_type", c_int32),
+        ("device_index", c_int32),
+        ("compute_type", c_int32),
+    ]
+
+
+class VltModelInfo(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("device_type", c_int32),
+        ("compute_type", c_int32),
+        ("num_layers", c_int32),
+        ("hidden_size", c_int32),
+        ("num_heads", c_int32),
+        ("head_size", c_int32),
+        ("intermediate_size", c_int32),
+        ("vocab_size", c_int32),
+        ("num_token_types", c_int32),
+        ("max_length", c_int32),
+        ("embedding_size", c_int32),
+        ("weight_bytes", c_uint64),
+        ("kernels", c_char_p),
+    ]
+
+
+class VltSessionOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("num_threads", c_int32),
+        ("workspace_limit", c_uint64),
+        ("profile", c_int32),
+    ]
+
+
+class VltMemoryStats(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("planned_peak_bytes", c_uint64),
+        ("held_bytes", c_uint64),
+        ("peak_held_bytes", c_uint64),
+        ("system_allocations", c_uint64),
+        ("releases", c_uint64),
+        ("runs", c_uint64),
+        ("parts", c_uint64),
+        ("planning_seconds", c_double),
+    ]
+
+
+class VltProfileEntry(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("calls", c_uint64),
+        ("seconds", c_double),
+        ("flops", c_double),
+    ]
+
+
+class VltPackedBatch(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("num_sequences", c_int32),
+        ("num_tokens", c_int64),
+        ("token_ids", POINTER(c_int32)),
+        ("sequence_starts", POINTER(c_int32)),
+        ("token_types", POINTER(c_int32)),
+        ("pooling_starts", POINTER(c_int32)),
+    ]
+
+
+class VltOutput(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("kind", c_int32),
+        ("dtype", c_int32),
+        ("data", c_void_p),
+        ("bytes", c_uint64),
+    ]
+
+
+# name -> (result, arguments). A handle is a c_void_p, an out_* handle a pointer to one.
+FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "vlt_abi_version": (c_int32, []),
+    "vlt_build_info": (c_char_p, []),
+    "vlt_last_error": (c_char_p, []),
+    "vlt_model_load": (c_int32, [c_char_p, POINTER(VltModelOptions), POINTER(c_void_p)]),
+    "vlt_model_load_memory": (
+        c_int32,
+        [c_void_p, c_uint64, POINTER(VltModelOptions), POINTER(c_void_p)],
+    ),
+    "vlt_model_get_info": (c_int32, [c_void_p, POINTER(VltModelInfo)]),
+    "vlt_model_metadata": (c_char_p, [c_void_p, c_char_p]),
+    "vlt_model_metadata_key": (c_char_p, [c_void_p, c_int32]),
+    "vlt_model_get_tokenizer": (c_int32, [c_void_p, POINTER(c_void_p), POINTER(c_uint64)]),
+    "vlt_model_free": (None, [c_void_p]),
+    "vlt_session_create": (c_int32, [c_void_p, POINTER(VltSessionOptions), POINTER(c_void_p)]),
+    "vlt_session_free": (None, [c_void_p]),
+    "vlt_session_cancel": (c_int32, [c_void_p]),
+    "vlt_session_workspace_bytes": (
+        c_int32,
+        [c_void_p, c_int64, c_int32, c_int32, POINTER(c_uint64)],
+    ),
+    "vlt_session_reserve": (c_int32, [c_void_p, c_int64, c_int32, c_int32]),
+    "vlt_session_get_memory_stats": (c_int32, [c_void_p, POINTER(VltMemoryStats)]),
+    "vlt_session_get_profile": (c_int32, [c_void_p, POINTER(VltProfileEntry), POINTER(c_int32)]),
+    "vlt_run": (c_int32, [c_void_p, POINTER(VltPackedBatch), POINTER(VltOutput), c_int32]),
+}
+
+
+def library_path() -> Path:
+    """Where the library is looked for: `VLT_LIBRARY` if set, otherwise beside this module."""
+    override = os.environ.get("VLT_LIBRARY")
+    return Path(override) if override else Path(__file__).with_name("libvlt.so")
+
+
+def load_library(path: Path) -> ctypes.CDLL:
+    """Load the library at `path` and declare its functions.
+
+    Raises
+    ------
+    ImportError
+        It is missing, cannot be loaded, lacks a function, or has another ABI version.
+    """
+    if not path.exists():
+        raise ImportError(
+            f"vlt's library was looked for at {path} and is not there; install vlt from a wheel, "
+            "or build the library and set the environment variable VLT_LIBRARY to its path"
+        )
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise ImportError(f"vlt's library at {path} cannot be loaded: {error}") from error
+    for name, (result, arguments) in FUNCTIONS.items():
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            raise ImportError(
+                f"the library at {path} has no function {name}: it is not vlt's"
+            ) from None
+        function.restype, function.argtypes = result, arguments
+    found = library.vlt_abi_version()
+    if found != ABI_VERSION:
+        raise ImportError(
+            f"the library at {path} has ABI version {found}, but this Python package needs "
+            f"{ABI_VERSION}; install both from the same wheel"
+        )
+    return library
+
+
+LIBRARY = load_library(library_path())
+
+
+def check(status: int) -> None:
+    """Raise the exception of a failed call, with the library's own explanation.
+
+    Must run on the thread that made the call: the explanation belongs to it.
+    """
+    if status != OK:
+        message = LIBRARY.vlt_last_error().decode("utf-8", "replace")
+        raise EXCEPTIONS.get(status, errors.Error)(message)
+
+
+def sized(struct: type[ctypes.Structure], **fields: Any) -> Any:
+    """A struct of vlt.h with its size set; every field not named is zero, the default."""
+    return struct(struct_size=ctypes.sizeof(struct), **fields)
+
+
+def as_dict(struct: ctypes.Structure) -> dict[str, Any]:
+    """The struct's fields but its size; texts decoded."""
+    values = {name: getattr(struct, name) for name, *_ in struct._fields_ if name != "struct_size"}
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+
+
+def pointer_to(array: NDArray[np.int32] | None) -> Any:
+    """`const int32_t*` to the array's first element; NULL for None. Keeps the array alive."""
+    return None if array is None else array.ctypes.data_as(POINTER(c_int32))
+
+
+def build_info() -> dict[str, Any]:
+    """What the library says about its build: version, compiler, instruction sets."""
+    info: dict[str, Any] = json.loads(LIBRARY.vlt_build_info())
+    return info
+
+
+def model_load(
+    source: str | bytes | NDArray[np.uint8], device: tuple[int, int], compute_type: int
+) -> c_void_p:
+    """A model from a weights file's path or its bytes, on (device type, device index)."""
+    options = sized(
+        VltModelOptions,
+        device_type=device[0],
+        device_index=device[1],
+        compute_type=compute_type,
+    )
+    model = c_void_p()
+    rest = ctypes.byref(options), ctypes.byref(model)
+    if isinstance(source, str):
+        check(LIBRARY.vlt_model_load(os.fsencode(source), *rest))
+    else:
+        content = np.frombuffer(source, np.uint8)
+        check(LIBRARY.vlt_model_load_memory(content.ctypes.data, content.nbytes, *rest))
+    return model
+
+
+def model_info(model: c_void_p) -> dict[str, Any]:
+    """The fields of vlt_model_info; device and dtype by name."""
+    struct = sized(VltModelInfo)
+    check(LIBRARY.vlt_model_get_info(model, ctypes.byref(struct)))
+    info = as_dict(struct)
+    for field, names in (("device_type", DEVICES), ("compute_type", DTYPES)):
+        info[field] = next(name for name, value in names.items() if value == info[field])
+    return info
+
+
+def model_metadata(model: c_void_p) -> dict[str, str]:
+    """Every key of the weights file's metadata with its value."""
+    metadata: dict[str, str] = {}
+    while key := LIBRARY.vlt_model_metadata_key(model, len(metadata)):
+        metadata[key.decode()] = LIBRARY.vlt_model_metadata(model, key).decode()
+    return metadata
+
+
+def model_tokenizer(model: c_void_p) -> bytes | None:
+    """A copy of the tokenizer.json inside the weights file; None where the file has none."""
+    data, size = c_void_p(), c_uint64()
+    check(LIBRARY.vlt_model_get_tokenizer(model, ctypes.byref(data), ctypes.byref(size)))
+    return None if data.value is None else ctypes.string_at(data.value, size.value)
+
+
+def session_create(
+    model: c_void_p, num_threads: int, workspace_limit: int, profile: bool
+) -> c_void_p:
+    """A session with its own workspace; 0 threads and 0 bytes are the defaults of vlt.h."""
+    options = sized(
+        VltSessionOptions,
+        num_threads=num_threads,
+        workspace_limit=workspace_limit,
+        profile=int(profile),
+    )
+    session = c_void_p()
+    check(LIBRARY.vlt_session_create(model, ctypes.byref(options), ctypes.byref(session)))
+    return session
+
+
+def session_workspace_bytes(session: c_void_p, tokens: int, sequences: int, longest: int) -> int:
+    """Bytes of workspace for batches up to this size."""
+    size = c_uint64()
+    check(
+        LIBRARY.vlt_session_workspace_bytes(session, tokens, sequences, longest, ctypes.byref(size))
+    )
+    return size.value
+
+
+def session_reserve(session: c_void_p, tokens: int, sequences: int, longest: int) -> None:
+    """Grow the workspace once for batches up to this size."""
+    check(LIBRARY.vlt_session_reserve(session, tokens, sequences, longest))
+
+
+def session_memory_stats(session: c_void_p) -> dict[str, Any]:
+    """The fields of vlt_memory_stats."""
+    stats = sized(VltMemoryStats)
+    check(LIBRARY.vlt_session_get_memory_stats(session, ctypes.byref(stats)))
+    return as_dict(stats)
+
+
+def session_profile(session: c_void_p) -> list[dict[str, Any]]:
+    """One dict of vlt_profile_entry's fields for each operation, in order."""
+    count = c_int32()
+    check(LIBRARY.vlt_session_get_profile(session, None, ctypes.byref(count)))
+    entries = (VltProfileEntry * count.value)()
+    check(LIBRARY.vlt_session_get_profile(session, entries, ctypes.byref(count)))
+    return [as_dict(entry) for entry in entries[: count.value]]
+
+
+def run(
+    session: c_void_p,
+    token_ids: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    token_types: NDArray[np.int32] | None,
+    pooling_starts: NDArray[np.int32] | None,
+    kind: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Run one packed batch and write one output. All arrays are C-contiguous."""
+    batch = sized(
+        VltPackedBatch,
+        num_sequences=len(starts) - 1,
+        num_tokens=len(token_ids),
+        token_ids=pointer_to(token_ids),
+        sequence_starts=pointer_to(starts),
+        token_types=pointer_to(token_types),
+        pooling_starts=pointer_to(pooling_starts),
+    )
+    output = sized(
+        VltOutput, kind=kind, dtype=DTYPES["float32"], data=out.ctypes.data, bytes=out.nbytes
+    )
+    check(LIBRARY.vlt_run(session, ctypes.byref(batch), ctypes.byref(output), 1))

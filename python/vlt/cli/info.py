@@ -1,0 +1,132 @@
+"""`vlt info`: what a weights file or a model folder holds and can do."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlt.handles import Model
+from vlt.text_config import TextConfig
+from vlt.token_encoder import weights_of
+
+from .common import add_command, megabytes
+
+if TYPE_CHECKING:
+    import argparse
+
+    from numpy.typing import NDArray
+
+DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+ARCHITECTURE = (
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "head_size",
+    "intermediate_size",
+    "vocab_size",
+    "num_token_types",
+    "max_length",
+)
+
+EXAMPLES = """\
+  vlt info weights.bin
+  vlt info all-MiniLM-L6-v2/ --json"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command and its options."""
+    parser = add_command(
+        commands,
+        "info",
+        run,
+        "Say what a weights file or a model folder holds and can do.",
+        EXAMPLES,
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="a weights file or a model folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the facts, for people or as JSON."""
+    facts = describe(options.path)
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if options.json else as_text(facts))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Everything worth knowing; the library has checked the file before it is read here."""
+    source = weights_of(path)
+    model = Model(source)
+    content = np.memmap(source, np.uint8, "r") if isinstance(source, str) else source
+    info, metadata = model.info, model.metadata
+    text = TextConfig.from_metadata(metadata, info["max_length"])
+    with_tokenizer = model.tokenizer() is not None
+    embeds = info["embedding_size"] > 0
+    return {
+        "path": str(path),
+        "name": metadata.get("name"),
+        "family": metadata["family"],
+        "architecture": {key: info[key] for key in ARCHITECTURE}
+        | {"activation": metadata["activation"]},
+        "embedding_head": metadata.get("embedding_head"),
+        "embedding_size": info["embedding_size"],
+        "tokenizer": with_tokenizer,
+        "max_seq_length": text.max_length,
+        "prompts": text.prompts,
+        "default_prompt": text.default_prompt,
+        "similarity": text.similarity,
+        "parameters": count_parameters(content),
+        "file_bytes": len(content),
+        "weight_bytes": info["weight_bytes"],
+        "device": info["device_type"],
+        "dtype": info["compute_type"],
+        "kernels": info["kernels"],
+        "outputs": ["hidden", "embedding"] if embeds else ["hidden"],
+        "encodes_texts": with_tokenizer,
+    }
+
+
+def count_parameters(content: NDArray[np.uint8]) -> dict[str, int]:
+    """Weights stored in each dtype."""
+    length = int.from_bytes(content[:8].tobytes(), "little")
+    header = json.loads(content[8 : 8 + length].tobytes())
+    header.pop("__metadata__", None)
+    counts: Counter[str] = Counter()
+    for tensor in header.values():
+        if tensor["dtype"] in DTYPE_NAMES:
+            counts[DTYPE_NAMES[tensor["dtype"]]] += math.prod(tensor["shape"])
+    return dict(counts)
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """The facts for people."""
+    architecture = facts["architecture"]
+    stored = ", ".join(f"{count:,} in {dtype}" for dtype, count in facts["parameters"].items())
+    prompts = [f"{name}: {text!r}" for name, text in facts["prompts"].items()]
+    head = facts["embedding_head"]
+    lines = {
+        "name": facts["name"] or "not given",
+        "family": facts["family"],
+        "layers": architecture["num_layers"],
+        "hidden size": architecture["hidden_size"],
+        "heads": f"{architecture['num_heads']} of {architecture['head_size']}",
+        "feed-forward": f"{architecture['intermediate_size']}, {architecture['activation']}",
+        "vocabulary": f"{architecture['vocab_size']:,}",
+        "longest input": f"{facts['max_seq_length']} tokens for texts, "
+        f"{architecture['max_length']} for token ids",
+        "embedding": f"{head} -> {facts['embedding_size']} numbers" if head else "none",
+        "tokenizer": "inside" if facts["tokenizer"] else "none: takes token ids only",
+        "prompts": "; ".join(prompts) or "none",
+        "default prompt": facts["default_prompt"] or "none",
+        "similarity": facts["similarity"],
+        "weights": f"{stored}; {megabytes(facts['file_bytes'])} stored",
+        "runs": f"in {facts['dtype']} on {facts['device']} with {facts['kernels']}, "
+        f"{megabytes(facts['weight_bytes'])} of memory",
+        "gives": " and ".join(facts["outputs"]),
+    }
+    width = max(map(len, lines)) + 2
+    return "\n".join([facts["path"], *(f"  {key:{width}}{text}" for key, text in lines.items())])

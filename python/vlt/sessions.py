@@ -1,0 +1,88 @@
+"""Sessions for concurrent callers: made when needed, reused, never more than a bound."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .handles import Session
+
+
+class SessionPool:
+    """Lends out sessions; a caller that finds none waits for one to come back.
+
+    The session used last is lent first, so that its workspace is still in the cache and few
+    workspaces grow when there are few callers.
+    """
+
+    def __init__(self, create: Callable[[], Session], capacity: int) -> None:
+        self._create = create
+        self._capacity = capacity
+        self._sessions = [create()]  # a wrong option fails here, not at the first run
+        self._idle = list(self._sessions)
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @contextmanager
+    def borrow(self) -> Iterator[Session]:
+        """A session that is the caller's alone within the `with` block."""
+        session = self._take()
+        try:
+            yield session
+        finally:
+            with self._changed:
+                self._idle.append(session)
+                self._changed.notify()
+
+    def _take(self) -> Session:
+        with self._changed:
+            while True:
+                self._require_open()
+                if self._idle:
+                    return self._idle.pop()
+                if len(self._sessions) < self._capacity:
+                    session = self._create()
+                    self._sessions.append(session)
+                    return session
+                self._changed.wait()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InvalidArgumentError("this encoder is closed")
+
+    def reserve(self, num_tokens: int, num_sequences: int, max_length: int) -> None:
+        """Reserve in every session there is."""
+        for session in self._open_sessions():
+            session.reserve(num_tokens, num_sequences, max_length)
+
+    def memory_stats(self) -> dict[str, Any]:
+        """The sessions' statistics added up; the planned peak is the largest of them."""
+        stats = [session.memory_stats() for session in self._open_sessions()]
+        total = {name: sum(one[name] for one in stats) for name in stats[0]}
+        total["planned_peak_bytes"] = max(one["planned_peak_bytes"] for one in stats)
+        return total
+
+    def cancel(self) -> None:
+        """Stop the runs in progress."""
+        for session in self._open_sessions():
+            session.cancel()
+
+    def _open_sessions(self) -> list[Session]:
+        with self._changed:
+            self._require_open()
+            return list(self._sessions)
+
+    def close(self) -> None:
+        """Free the sessions, each after the run in progress. Closing twice is harmless."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.close()

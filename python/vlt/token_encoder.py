@@ -1,0 +1,274 @@
+"""The encoder on token ids: weights, sessions for concurrent callers, and runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .errors import FileError, InvalidArgumentError, UnsupportedError
+from .handles import Model, Session
+from .packed_array import PackedArray
+from .packing import PackedIds, pack
+from .sessions import SessionPool
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import ArrayLike, NDArray
+    from typing_extensions import Self
+
+    Float32Array = NDArray[np.float32]
+    Int32Array = NDArray[np.int32]
+
+
+class TokenEncoder:
+    """An encoder that takes token ids; `Encoder` adds texts. See there for the parameters."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "auto",
+        dtype: str = "auto",
+        num_threads: int | None = None,
+        workspace_limit: int | None = None,
+    ) -> None:
+        self._path = Path(path)
+        self._model = Model(weights_of(self._path), device, dtype)
+        self._info = self._model.info
+        self._sessions = SessionPool(
+            lambda: Session(self._model, num_threads, workspace_limit),
+            capacity=usable_cores() if num_threads == 1 else 1,
+        )
+
+    def run(
+        self,
+        ids: Any,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        token_types: Any = None,
+        pooling_starts: ArrayLike | None = None,
+        output: Literal["hidden", "embedding"] = "hidden",
+    ) -> Any:
+        """Run the model on token ids.
+
+        Parameters
+        ----------
+        ids : list of lists or arrays, or array
+            Token ids of S sequences, in any of the forms that `vlt.pack` takes, or a `PackedIds`.
+        lengths : [S] integers, optional
+            Tokens of each sequence, for packed ids [T] or padded ids [S, L].
+        mask : [S, L] of 0 and 1, optional
+            Which tokens of padded ids count.
+        token_types : optional
+            Types of the tokens (segments), in the same form as `ids`; all zero if left out.
+        pooling_starts : [S] integers, optional
+            Tokens at each sequence's head to leave out of pooling; none if left out.
+        output : str
+            "hidden": the last layer's states. "embedding": what the model's embedding head
+            (pooling, projection, normalising) makes of them.
+
+        Returns
+        -------
+        PackedArray or [S, D] float32
+            For "hidden" the states [T, H] float32, one [L_i, H] array a sequence.
+
+        Raises
+        ------
+        InvalidArgumentError
+            An id outside the vocabulary, a sequence longer than `max_length`, arrays that do not
+            fit each other; the message names the sequence, the position and the value.
+        TypeError
+            Something other than integers, or nested otherwise.
+        UnsupportedError
+            "embedding" of a model without an embedding head.
+        """
+        packed = ids if isinstance(ids, PackedIds) else pack(ids, lengths, mask)
+        types = None if token_types is None else pack_types(packed, token_types, lengths, mask)
+        skipped = None if pooling_starts is None else pooling_array(packed, pooling_starts)
+        if output == "hidden":
+            states = np.empty((len(packed.values), self.hidden_size), np.float32)
+            self._run(packed, "hidden", states, types, skipped)
+            return PackedArray(states, packed.starts)
+        if output != "embedding":
+            raise InvalidArgumentError(f"output must be 'hidden' or 'embedding', not {output!r}")
+        self._require_embedding_head()
+        embeddings = np.empty((len(packed), self.embedding_size), np.float32)
+        self._run(packed, "embedding", embeddings, types, skipped)
+        return embeddings
+
+    def _run(
+        self,
+        ids: PackedIds,
+        output: str,
+        out: Float32Array,
+        token_types: Int32Array | None = None,
+        pooling_starts: Int32Array | None = None,
+    ) -> None:
+        with self._sessions.borrow() as session:
+            session.run(ids, output, out, token_types, pooling_starts)
+
+    def _require_embedding_head(self) -> None:
+        if self.embedding_size == 0:
+            raise UnsupportedError(
+                "this model has no embedding head, so nothing makes one vector of a sequence; take "
+                "the states: run(...) or encode(..., output_value='token_embeddings')"
+            )
+
+    # ---- What it is --------------------------------------------------------------------------
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The weights file's metadata."""
+        return dict(self._model.metadata)
+
+    @property
+    def hidden_size(self) -> int:
+        """H: numbers in a token's state."""
+        return int(self._info["hidden_size"])
+
+    @property
+    def embedding_size(self) -> int:
+        """D: numbers in an embedding; 0 where the model has no embedding head."""
+        return int(self._info["embedding_size"])
+
+    @property
+    def num_layers(self) -> int:
+        return int(self._info["num_layers"])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._info["vocab_size"])
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence that `run` takes: what the position table covers."""
+        return int(self._info["max_length"])
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory held by the prepared weights."""
+        return int(self._info["weight_bytes"])
+
+    @property
+    def device(self) -> str:
+        """Where the weights are: "cpu" or "cuda"."""
+        return str(self._info["device_type"])
+
+    @property
+    def dtype(self) -> str:
+        """Type of the matrix products."""
+        return str(self._info["compute_type"])
+
+    @property
+    def kernels(self) -> str:
+        """Name of the instruction set in use."""
+        return str(self._info["kernels"])
+
+    # ---- Memory and life ---------------------------------------------------------------------
+
+    def reserve(self, num_tokens: int, num_sequences: int, max_length: int | None = None) -> None:
+        """Grow the workspace once, so that batches within the bound never allocate.
+
+        Parameters
+        ----------
+        num_tokens, num_sequences : int
+            The largest batch.
+        max_length : int, optional
+            Its longest sequence; the model's longest if left out.
+        """
+        longest = min(self.max_length, num_tokens) if max_length is None else max_length
+        self._sessions.reserve(num_tokens, num_sequences, longest)
+
+    def memory_stats(self) -> dict[str, Any]:
+        """What the workspaces need, hold and did: the fields of vlt_memory_stats in vlt.h.
+
+        Waits for the runs in progress. Where concurrent callers have workspaces of their own,
+        the numbers are added up; planned_peak_bytes is the largest.
+        """
+        return self._sessions.memory_stats()
+
+    def cancel(self) -> None:
+        """Make the runs in progress raise `CancelledError` soon. From any thread."""
+        self._sessions.cancel()
+
+    def close(self) -> None:
+        """Free weights and workspaces, after the runs in progress. Closing twice is harmless."""
+        self._sessions.close()
+        self._model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({str(self._path)!r}: {self.num_layers} layers, hidden size "
+            f"{self.hidden_size}, {self.dtype} on {self.device} with {self.kernels})"
+        )
+
+
+def weights_of(path: Path) -> str | NDArray[np.uint8]:
+    """The path of a weights file, or the bytes of a folder converted in memory."""
+    if path.is_dir():
+        from .converter import convert_to_memory
+
+        return convert_to_memory(path, dtype="keep")
+    if not path.exists():
+        raise FileError(
+            f"there is no {path} (looked for {path.absolute()}); it should be a weights file or a "
+            "Hugging Face model folder"
+        )
+    return str(path)
+
+
+def pack_types(
+    ids: PackedIds, types: Any, lengths: ArrayLike | None, mask: ArrayLike | None
+) -> Int32Array:
+    """[T] token types in the same form as the ids."""
+    try:
+        packed = types if isinstance(types, PackedIds) else pack(types, lengths, mask)
+    except (TypeError, InvalidArgumentError) as error:
+        raise type(error)(f"token_types: {error}") from None
+    if len(packed) != len(ids):
+        raise InvalidArgumentError(f"token_types holds {len(packed)} sequences, but ids {len(ids)}")
+    uneven = np.flatnonzero(packed.lengths != ids.lengths)
+    if uneven.size:
+        index = uneven[0]
+        raise InvalidArgumentError(
+            f"sequence {index} has {ids.lengths[index]} ids, but {packed.lengths[index]} "
+            "token_types"
+        )
+    return packed.values
+
+
+def pooling_array(ids: PackedIds, pooling_starts: ArrayLike) -> Int32Array:
+    """[S] int32 counts of tokens to leave out of pooling."""
+    starts = np.asarray(pooling_starts)
+    if starts.shape != (len(ids),) or (starts.size and starts.dtype.kind not in "iu"):
+        raise InvalidArgumentError(
+            f"pooling_starts must be {len(ids)} integers, one a sequence, not an array of "
+            f"{starts.dtype} of shape {starts.shape}"
+        )
+    wrong = np.flatnonzero((starts < 0) | (starts > ids.lengths))
+    if wrong.size:
+        index = wrong[0]
+        raise InvalidArgumentError(
+            f"pooling_starts must be within the sequence, 0 ... {ids.lengths[index]} for sequence "
+            f"{index}, not {starts[index]}"
+        )
+    return starts.astype(np.int32)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

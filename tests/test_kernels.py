@@ -1,0 +1,36 @@
+"""Every kernel of every instruction set against the double-precision reference, in C++."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from instruction_sets import INSTRUCTION_SETS
+
+ROOT = Path(__file__).resolve().parents[1]
+CANNOT_RUN_HERE = 77
+
+
+@pytest.fixture(scope="session")
+def kernel_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the test program from the checkout, once a session."""
+    build = tmp_path_factory.mktemp("kernel_tests")
+    configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DVLT_BUILD_TESTS=ON"]
+    for command in (configure, ["cmake", "--build", str(build), "--target", "vlt_kernel_tests"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "vlt_kernel_tests"
+
+
+@pytest.mark.parametrize("operation", ["linear", "attention", "rows"])
+@pytest.mark.parametrize("backend", INSTRUCTION_SETS)
+def test_kernels_match_the_reference(kernel_tests: Path, backend: str, operation: str) -> None:
+    done = subprocess.run(
+        [kernel_tests, backend, operation], capture_output=True, text=True, check=False
+    )
+    if done.returncode == CANNOT_RUN_HERE:
+        pytest.skip(f"this machine cannot run {backend}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 failed" in done.stdout

@@ -1,0 +1,35 @@
+"""What a figure was measured on and with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+# Name of a peer -> the package whose version says which one it was.
+PACKAGES = {"torch": "torch", "ort": "onnxruntime", "ov": "openvino", "ct2": "ctranslate2"}
+
+
+def read(threads: int, precision: str, peers: list[str]) -> dict[str, str]:
+    """Machine, threads, precision and versions, in the order to print them."""
+    versions = {PACKAGES[peer]: importlib.metadata.version(PACKAGES[peer]) for peer in peers}
+    return {
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
+        "threads": str(threads),
+        "precision": precision,
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def processor() -> str:
+    """The processor's name and the widest instruction set that matters here."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = facts.get("flags", "").split()
+    widest = next((flag for flag in ("avx512f", "avx2") if flag in flags), platform.machine())
+    family = f"family {facts['cpu family']} model {facts['model']}" if "model" in facts else ""
+    return f"{facts.get('model name', 'unknown')} ({family}, {widest})"

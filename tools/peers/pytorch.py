@@ -1,0 +1,26 @@
+"""PyTorch through transformers, with scaled_dot_product_attention."""
+
+from __future__ import annotations
+
+from peers import Array, Forward, Model, PaddedBatch
+
+
+def make(model: Model, threads: int) -> Forward:
+    """The eager model; `threads` is set for the whole process."""
+    import torch
+    from transformers import BertModel
+
+    torch.set_num_threads(threads)
+    encoder = BertModel.from_pretrained(
+        model.folder, attn_implementation="sdpa", add_pooling_layer=False, dtype=torch.float32
+    ).eval()
+
+    def forward(batch: PaddedBatch) -> Array:
+        with torch.inference_mode():
+            states: Array = encoder(
+                input_ids=torch.from_numpy(batch.token_ids),
+                attention_mask=torch.from_numpy(batch.attention_mask),
+            ).last_hidden_state.numpy()
+        return states
+
+    return forward
