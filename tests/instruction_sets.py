@@ -22,7 +22,7 @@ def open_encoder(path: Path, instruction_set: str, **options: Any) -> vlt.Encode
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = instruction_set
     try:
-        return vlt.Encoder(path, **options)
+        encoder = vlt.Encoder(path, **options)
     except vlt.UnsupportedError as error:
         pytest.skip(f"{instruction_set}: {error}")
     finally:
@@ -30,3 +30,5 @@ def open_encoder(path: Path, instruction_set: str, **options: Any) -> vlt.Encode
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
+    assert encoder.kernels == instruction_set, f"asked for {instruction_set}: {encoder.kernels}"
+    return encoder

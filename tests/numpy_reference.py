@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vlt.safetensors_file import SafetensorsFile
 
-Array: TypeAlias = npt.NDArray[np.floating[Any]]
+Array: TypeAlias = npt.NDArray[Any]
 Ids: TypeAlias = npt.NDArray[np.int32]
 FloatType: TypeAlias = type[np.float64] | type[np.float32]
 
@@ -66,7 +66,7 @@ class NumpyEncoder:
         file = SafetensorsFile(path)
         self.metadata = file.metadata
         self.dtype = dtype
-        self._weights = {
+        self._weights: dict[str, Array] = {
             name: tensor.to_float32().astype(dtype)
             for name, tensor in file.items()
             if tensor.dtype != "U8"

@@ -166,6 +166,8 @@ def test_similarity(tiny_encoder: vlt.Encoder, kind: str) -> None:
     assert scores.shape == (1, 4)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
     assert tiny_encoder.similarity(vectors, vectors).shape == (4, 4)
+    with pytest.raises(ValueError, match="'hamming'"):
+        vlt.vectors.similarity(vectors, vectors, "hamming")
     with pytest.raises(ValueError, match="32 and 8"):
         tiny_encoder.similarity(vectors, vectors[:, :8])
 

@@ -18,6 +18,8 @@ from conftest import TINY_MAX_LENGTH
 from model_folders import VOCABULARY, write_bert_folder
 
 import vlt
+from vlt.handles import Model, Session
+from vlt.sessions import SessionPool
 
 IDS = [[2, 60, 61, 3], [2, 3], [2, 70, 3]]
 WORDS = len(VOCABULARY)
@@ -132,6 +134,19 @@ def test_memory_is_reported_and_reserved(tiny_weights: Path) -> None:
     assert after["runs"] == before["runs"] + 1
     assert after["system_allocations"] == before["system_allocations"]
     assert 0 < after["planned_peak_bytes"] <= after["held_bytes"] <= after["peak_held_bytes"]
+
+
+def test_reservation_holds_for_sessions_made_later(tiny_weights: Path) -> None:
+    model = Model(str(tiny_weights))
+    pool = SessionPool(lambda: Session(model, 1), capacity=2)
+    pool.reserve(num_tokens=3000, num_sequences=100, max_length=64)
+    once = pool.memory_stats()["system_allocations"]
+    states = np.empty((2500, 32), np.float32)
+    with pool.borrow() as first, pool.borrow() as second:
+        assert first is not second
+        for session in (first, second):
+            session.run(vlt.pack([[5] * 25] * 100), "hidden", states)
+            assert session.memory_stats()["system_allocations"] == once
 
 
 def test_workspace_limit_changes_no_bit(tiny_weights: Path) -> None:
@@ -258,7 +273,7 @@ def test_limit_below_one_sequence(tiny_weights: Path, tiny_encoder: vlt.Encoder)
     """A sequence that does not fit the limit is refused; a shorter one still runs."""
     long, short = [[5] * TINY_MAX_LENGTH], [[5] * 2]
     sizes = [
-        vlt.handles.Session(tiny_encoder._model, 1).workspace_bytes(len(ids[0]), 1, len(ids[0]))
+        Session(tiny_encoder._model, 1).workspace_bytes(len(ids[0]), 1, len(ids[0]))
         for ids in (long, short)
     ]
     assert sizes[0] > sizes[1]

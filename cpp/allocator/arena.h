@@ -35,6 +35,9 @@ class Arena {
 
   const ArenaStats& stats() const { return stats_; }
 
+  // Memory is held in multiples of this: one page.
+  static uint64_t granularity() { return VirtualMemory::page_bytes(); }
+
   // Requests in a row that must need less than half before memory goes back.
   static constexpr int kPatience = 16;
 

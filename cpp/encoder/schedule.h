@@ -28,6 +28,7 @@ struct Schedule {
 struct ChunkLimits {
   int64_t alone_tokens = 0;     // chunk of one worker; 0: the workspace limit rules this mode out
   int64_t together_tokens = 0;  // chunk of all workers; 0: likewise
+  int32_t sequences = 0;        // at least 1
 };
 
 // Chunks without regard to a workspace limit. Measured on MiniLM-L6 and BERT-base: below 128 tokens

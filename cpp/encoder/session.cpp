@@ -18,6 +18,8 @@ bool poison_requested() {
   return value && std::strcmp(value, "1") == 0;
 }
 
+uint64_t round_up(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
+
 // Every byte 0xff makes every float a NaN.
 void poison(std::byte* begin, uint64_t bytes) { std::memset(begin, 0xff, bytes); }
 
@@ -54,6 +56,10 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
       stream_(model_->backend().create_stream(options.num_workers)),
       arena_(options.workspace_limit) {}
 
+uint64_t Session::scratch_bytes(int64_t longest) const {
+  return model_->backend().scratch_bytes(longest, model_->architecture().head_size);
+}
+
 Session::Layout Session::lay_out(const Schedule& schedule, int32_t longest) const {
   Layout layout;
   int64_t tokens = 0, sequences = 0;
@@ -63,46 +69,49 @@ Session::Layout Session::lay_out(const Schedule& schedule, int32_t longest) cons
   }
   const auto workers = static_cast<uint64_t>(schedule.workers);
   const uint64_t lanes = schedule.mode == Stream::Mode::kAlone ? workers : 1;
-  layout.scratch_bytes =
-      model_->backend().scratch_bytes(longest, model_->architecture().head_size);
+  layout.scratch_bytes = scratch_bytes(longest);
   layout.lane_bytes = plan_.bytes(tokens, sequences);
   layout.lanes_offset = workers * layout.scratch_bytes;
   layout.total_bytes = layout.lanes_offset + lanes * layout.lane_bytes;
   return layout;
 }
 
-Schedule Session::schedule(const PackedBatch& batch, int32_t longest) const {
-  const Architecture& architecture = model_->architecture();
-  const uint64_t scratch = model_->backend().scratch_bytes(longest, architecture.head_size);
-  const uint64_t limit = options_.workspace_limit;
-  const int64_t sequences = std::min(batch.num_sequences, kMaxChunkSequences);
-  int workers = stream_->num_workers();
-
-  // Most tokens of a chunk when `lanes` lanes share the limit; 0 if the longest does not fit.
-  const auto within_limit = [&](int64_t wanted, int lanes) -> int64_t {
-    if (limit == 0) return wanted;
-    const uint64_t all_scratch = scratch * static_cast<uint64_t>(workers);
-    if (limit < all_scratch) return 0;
-    const int64_t fit =
-        plan_.most_tokens((limit - all_scratch) / static_cast<uint64_t>(lanes), sequences);
-    return fit < std::max(longest, 1) ? 0 : std::min(wanted, fit);
+// What chunks may hold so that `workers` workers stay within the workspace limit: as many sequences
+// as leave room for the longest one, as many tokens as leave room for those. Zeros: no way.
+ChunkLimits Session::chunk_limits(int32_t num_sequences, int32_t longest, int workers) const {
+  ChunkLimits limits{kAloneTokens, kTogetherTokensPerWorker * workers,
+                     std::clamp(num_sequences, 1, kMaxChunkSequences)};
+  if (options_.workspace_limit == 0) return limits;
+  const uint64_t scratch = static_cast<uint64_t>(workers) * scratch_bytes(longest);
+  const uint64_t limit = options_.workspace_limit / Arena::granularity() * Arena::granularity();
+  if (limit < scratch) return {};
+  const uint64_t left = limit - scratch;
+  const int64_t needed = std::max(longest, 1);
+  while (limits.sequences > 1 && plan_.most_tokens(left, limits.sequences) < needed)
+    limits.sequences /= 2;
+  const auto fit = [&](int64_t wanted, uint64_t bytes) -> int64_t {
+    const int64_t most = plan_.most_tokens(bytes, limits.sequences);
+    return most < needed ? 0 : std::min(wanted, most);
   };
+  limits.alone_tokens = fit(limits.alone_tokens, left / static_cast<uint64_t>(workers));
+  limits.together_tokens = fit(limits.together_tokens, left);
+  return limits;
+}
 
-  for (;;) {
-    ChunkLimits limits;
-    limits.alone_tokens = within_limit(kAloneTokens, workers);
-    limits.together_tokens = within_limit(kTogetherTokensPerWorker * workers, 1);
+Schedule Session::schedule(const PackedBatch& batch, int32_t longest) const {
+  // Fewer workers need less scratch: where the limit is tight, one has to do.
+  for (const int workers : {stream_->num_workers(), 1}) {
+    const ChunkLimits limits = chunk_limits(batch.num_sequences, longest, workers);
     if (limits.alone_tokens > 0 || (limits.together_tokens > 0 && workers > 1))
-      return make_schedule(batch.sequence_starts, batch.num_sequences, architecture, workers,
-                           limits);
-    if (workers == 1) break;
-    workers = 1;  // fewer workers need less scratch
+      return make_schedule(batch.sequence_starts, batch.num_sequences, model_->architecture(),
+                           workers, limits);
   }
-  const uint64_t needed = scratch + plan_.bytes(std::max(longest, 1), sequences);
+  const uint64_t needed = round_up(
+      scratch_bytes(longest) + plan_.bytes(std::max(longest, 1), 1), Arena::granularity());
   throw Error(Status::kOutOfMemory, "a sequence of " + std::to_string(longest) + " tokens needs " +
                                         std::to_string(needed) +
                                         " bytes of workspace; the limit is " +
-                                        std::to_string(limit));
+                                        std::to_string(options_.workspace_limit));
 }
 
 void Session::run(const PackedBatch& batch, const Outputs& outputs) {
@@ -123,7 +132,7 @@ void Session::run(const PackedBatch& batch, const Outputs& outputs) {
 
   std::byte* block = arena_.acquire(layout.total_bytes);
   stats_.memory = arena_.stats();
-  stats_.planned_peak_bytes = layout.total_bytes;
+  stats_.planned_peak_bytes = round_up(layout.total_bytes, Arena::granularity());
   if (poison_) poison(block, layout.total_bytes);
   run_chunks(batch, outputs, plan, layout, block);
   ++stats_.runs;
@@ -207,9 +216,9 @@ uint64_t Session::workspace_bytes(int64_t num_tokens, int32_t num_sequences,
   const uint64_t alone = static_cast<uint64_t>(std::min<int64_t>(workers, num_sequences)) *
                          lane(kAloneTokens);
   const uint64_t together = workers > 1 ? lane(kTogetherTokensPerWorker * workers) : 0;
-  const uint64_t scratch =
-      model_->backend().scratch_bytes(longest, model_->architecture().head_size);
-  return static_cast<uint64_t>(workers) * scratch + std::max(alone, together);
+  const uint64_t bytes =
+      static_cast<uint64_t>(workers) * scratch_bytes(longest) + std::max(alone, together);
+  return round_up(bytes, Arena::granularity());
 }
 
 void Session::reserve(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {

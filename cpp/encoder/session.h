@@ -57,6 +57,8 @@ class Session {
 
  private:
   struct Layout;
+  uint64_t scratch_bytes(int64_t longest) const;  // of one worker
+  ChunkLimits chunk_limits(int32_t num_sequences, int32_t longest, int workers) const;
   Schedule schedule(const PackedBatch& batch, int32_t longest) const;
   Layout lay_out(const Schedule& schedule, int32_t longest) const;
   void run_chunks(const PackedBatch& batch, const Outputs& outputs, const Schedule& schedule,

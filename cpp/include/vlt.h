@@ -153,7 +153,7 @@ VLT_API vlt_status vlt_session_reserve(vlt_session* session, int64_t num_tokens,
 
 typedef struct vlt_memory_stats {
   uint32_t struct_size;        /* in: set by the caller; no byte past it is written */
-  uint64_t planned_peak_bytes; /* workspace the latest run's plan needs */
+  uint64_t planned_peak_bytes; /* workspace the latest run needs, in whole pages */
   uint64_t held_bytes;         /* workspace memory held now */
   uint64_t peak_held_bytes;    /* the most it ever held */
   uint64_t system_allocations; /* times the workspace asked the system for memory */

@@ -13,9 +13,10 @@ from .errors import InvalidArgumentError, UnsupportedError
 from .handles import checked
 from .packed_array import PackedArray
 from .progress import ProgressBar
+from .sentences import list_of, prepend
 from .text_config import DEFAULT_PROMPTS, DOCUMENT_PROMPTS, TextConfig, resolve_prompt
 from .token_encoder import TokenEncoder
-from .tokenizer import TextTokenizer, require_texts
+from .tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ class Encoder(TokenEncoder):
     default_prompt_name : str or None
         Which of them `encode` uses when none is asked for; may be changed.
     similarity_fn_name : str
-        How `similarity` compares: "cosine", "dot", "euclidean" or "manhattan".
+        How `similarity` compares: "cosine", "dot", "euclidean" or "manhattan"; may be changed.
 
     Raises
     ------
@@ -179,7 +180,7 @@ class Encoder(TokenEncoder):
         prompt: str | None = None,
         **options: Any,
     ) -> Any:
-        """`encode` with the prompt "query" where the model has one and none is asked for."""
+        """`encode` with the prompt "query" where none is asked for."""
         if prompt_name is None and prompt is None and "query" in self.prompts:
             prompt_name = "query"
         return self.encode(sentences, prompt_name, prompt, **options)
@@ -239,7 +240,6 @@ class Encoder(TokenEncoder):
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
         self._max_seq_length = checked("max_seq_length", value, 1, self.max_length)
-        self._tokenizer = None  # its truncation is fixed: other threads may be using it
 
     def get_max_seq_length(self) -> int:
         """The same as `max_seq_length`."""
@@ -254,8 +254,9 @@ class Encoder(TokenEncoder):
         return self.get_embedding_dimension()
 
     def _text_tokenizer(self) -> TextTokenizer:
+        """A tokenizer is never changed, since other threads may be using it, but replaced."""
         tokenizer = self._tokenizer
-        if tokenizer is None:
+        if tokenizer is None or tokenizer.max_length != self._max_seq_length:
             source = self._model.tokenizer()
             if source is None:
                 raise UnsupportedError(
@@ -316,27 +317,6 @@ class Encoder(TokenEncoder):
             self._run(ids, "hidden", states, types)
             result.extend(PackedArray(states, ids.starts))
         return result
-
-
-def list_of(sentences: Any) -> tuple[list[Any], bool]:
-    """The sentences as a list, and whether it was a single one."""
-    if isinstance(sentences, str):
-        require_texts([sentences])
-        return [sentences], True
-    if isinstance(sentences, np.ndarray):
-        sentences = sentences.tolist()
-    if not hasattr(sentences, "__iter__") or isinstance(sentences, (bytes, dict)):
-        raise TypeError(f"sentences must be a str or a list of str, not {type(sentences).__name__}")
-    texts = list(sentences)
-    require_texts(texts)
-    return texts, False
-
-
-def prepend(prompt: str, text: Text) -> Text:
-    """The prompt goes before a text, or before the first of a pair."""
-    if not prompt:
-        return text
-    return prompt + text if isinstance(text, str) else (prompt + text[0], text[1])
 
 
 def import_torch() -> Any:

@@ -32,6 +32,7 @@ class Handle:
 
     def __init__(self, pointer: Any, free: Callable[[Any], None]) -> None:
         self._pointer = pointer
+        self._lock = threading.Lock()  # one call at a time, and none while the handle is freed
         self._finalizer = weakref.finalize(self, free, pointer)
         # At exit the system takes the memory; a daemon thread may still be running on it.
         self._finalizer.atexit = False
@@ -47,8 +48,9 @@ class Handle:
         return self._pointer
 
     def close(self) -> None:
-        """Free the handle. Closing twice is harmless."""
-        self._finalizer()
+        """Free the handle, after the call in progress. Closing twice is harmless."""
+        with self._lock:
+            self._finalizer()
 
 
 class Model(Handle):
@@ -74,7 +76,8 @@ class Model(Handle):
 
     def tokenizer(self) -> bytes | None:
         """The tokenizer.json inside the weights file; None where the file has none."""
-        return _native.model_tokenizer(self.pointer)
+        with self._lock:
+            return _native.model_tokenizer(self.pointer)
 
 
 class Session(Handle):
@@ -105,7 +108,6 @@ class Session(Handle):
             limit = checked("workspace_limit", workspace_limit, 1, _native.INT64_MAX)
         pointer = _native.session_create(model.pointer, threads, limit, profile)
         super().__init__(pointer, _native.LIBRARY.vlt_session_free)
-        self._lock = threading.Lock()  # one call at a time
         self._cancel_lock = threading.Lock()  # no cancel while the handle is being freed
         self._flops_per_token = model.info["weight_bytes"] / 2  # 4 bytes: a product and a sum
 
@@ -171,7 +173,7 @@ class Session(Handle):
     def close(self) -> None:
         """Free the session, after the run in progress."""
         with self._lock, self._cancel_lock:
-            super().close()
+            self._finalizer()
 
 
 def run_interruptibly(call: Callable[[], None], cancel: Callable[[], None]) -> None:

@@ -27,6 +27,7 @@ class SessionPool:
         self._sessions = [create()]  # a wrong option fails here, not at the first run
         self._idle = list(self._sessions)
         self._changed = threading.Condition()
+        self._reserved = (0, 0, 0)  # the largest batch that every session has room for
         self._closed = False
 
     @contextmanager
@@ -48,6 +49,7 @@ class SessionPool:
                     return self._idle.pop()
                 if len(self._sessions) < self._capacity:
                     session = self._create()
+                    session.reserve(*self._reserved)
                     self._sessions.append(session)
                     return session
                 self._changed.wait()
@@ -57,9 +59,18 @@ class SessionPool:
             raise InvalidArgumentError("this encoder is closed")
 
     def reserve(self, num_tokens: int, num_sequences: int, max_length: int) -> None:
-        """Reserve in every session there is."""
+        """Make room in every session, in those made later too."""
+        bound = num_tokens, num_sequences, max_length
+        self._open_sessions()[0].reserve(*bound)  # refuses a bound that makes no sense
+        with self._changed:
+            tokens, sequences, longest = self._reserved
+            self._reserved = (
+                max(tokens, num_tokens),
+                max(sequences, num_sequences),
+                max(longest, max_length),
+            )
         for session in self._open_sessions():
-            session.reserve(num_tokens, num_sequences, max_length)
+            session.reserve(*bound)
 
     def memory_stats(self) -> dict[str, Any]:
         """The sessions' statistics added up; the planned peak is the largest of them."""

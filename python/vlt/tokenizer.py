@@ -64,6 +64,7 @@ class TextTokenizer:
             first = [tokenizers.normalizers.Lowercase()]
             rest = [tokenizer.normalizer] if tokenizer.normalizer else []
             tokenizer.normalizer = tokenizers.normalizers.Sequence(first + rest)
+        self.max_length = max_length
         self._tokenizer = tokenizer
         # Computes no offsets into the text; versions before 0.20 lack it.
         self._encode_batch = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
@@ -90,29 +91,6 @@ class TextTokenizer:
     def _encode(self, texts: Sequence[Text]) -> list[Any]:
         encodings: list[Any] = self._encode_batch(texts)
         return encodings
-
-
-def require_texts(texts: Sequence[Any]) -> None:
-    """Name the first item that is not a text, or a pair of texts, in valid Unicode."""
-    for index, text in enumerate(texts):
-        pair = type(text) in (tuple, list) and len(text) == 2
-        for part in text if pair else (text,):
-            if not isinstance(part, str):
-                raise TypeError(
-                    f"sentences must be str or pairs of str; number {index} is {text!r:.60} of "
-                    f"type {type(text).__name__}"
-                )
-            if not part.isascii():
-                _require_unicode(part, index)
-
-
-def _require_unicode(text: str, index: int) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(
-            f"sentence {index} is not valid Unicode: {error.reason} at character {error.start}"
-        ) from None
 
 
 def _flatten(lists: Iterable[list[int]]) -> NDArray[np.int32]:

@@ -97,6 +97,9 @@ def similarity(first: ArrayLike, second: ArrayLike, kind: str) -> Float32Array:
 
     Distances ("euclidean", "manhattan") are given as negative numbers.
     """
+    if kind not in SIMILARITIES:
+        known = ", ".join(map(repr, SIMILARITIES))
+        raise InvalidArgumentError(f"the similarity must be one of {known}, not {kind!r}")
     a, b = _rows(first), _rows(second)
     if a.shape[1] != b.shape[1]:
         raise InvalidArgumentError(

@@ -4,7 +4,7 @@
 // Mapping    k blocks (outermost) → groups of panels → strips of rows. A panel's k block stays in
 //            L2 while all strips of the row block pass over it.
 // Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes from L2 for K·896 flops.
-// Numerics   k ascending in one sum, carried through `out` (exact) between k blocks.
+// Numerics   As micro_gemm.h says; between k blocks the total rests in `out`, which is exact.
 // Reference  linear in reference/reference_backend.cpp
 #pragma once
 
@@ -15,6 +15,7 @@ namespace vlt::VLT_KERNELS {
 
 // 768 · 32 columns · 4 bytes = 96 KiB of panel, a tenth of a 1 MiB L2.
 constexpr int64_t kInputBlock = 768;
+static_assert(kInputBlock % kSumLength == 0, "else the blocks would change the order of sums");
 
 inline void activate_tile(Activation activation, float* out, int64_t stride, int64_t rows,
                           int64_t cols) {

@@ -65,8 +65,7 @@ inline void embed_layernorm(const EmbeddingRow& e) {
 }
 
 inline void pool(const PoolSequence& p) {
-  // The first token is not a prompt's text: it counts even where a prompt does not.
-  const int64_t begin = p.mode == PoolingMode::kCls ? 0 : p.begin;
+  const int64_t begin = p.begin;
   const int64_t count = p.length - begin;
   if (count <= 0) {
     for_columns(p.cols,

@@ -46,8 +46,8 @@ double linear_element(const float* in, const LinearWeights& weights, int64_t out
 
 double pool_column(const float* column, int64_t stride, int64_t begin, int64_t length,
                    PoolingMode mode) {
-  if (mode == PoolingMode::kCls) return length > 0 ? column[0] : 0;
   if (begin >= length) return 0;
+  if (mode == PoolingMode::kCls) return column[begin * stride];
   if (mode == PoolingMode::kLastToken) return column[(length - 1) * stride];
   double sum = 0, weights = 0, largest = column[begin * stride];
   for (int64_t i = begin; i < length; ++i) {

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-# Texts held at a time: enough for a few blocks of the encoder, little enough for any machine.
-BATCH_BYTES = 1 << 20
+# Texts held at a time: enough for a few blocks of the encoder, little enough for the bar to move.
+BATCH_BYTES = 1 << 17
 
 EXAMPLES = """\
   vlt encode weights.bin texts.txt -o embeddings.npy
