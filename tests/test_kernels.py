@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from instruction_sets import INSTRUCTION_SETS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -43,9 +43,9 @@ std::vector<uint64_t> place(const std::vector<Interval>& intervals) {
       top = std::max(top, offsets[other] + intervals[other].size);
     }
     offsets[current] = found ? best : top;
-    const auto position =
-        std::find_if(placed.begin(), placed.end(),
-                     [&](size_t other) { return offsets[other] > offsets[current]; });
+    const auto position = std::find_if(placed.begin(), placed.end(), [&](size_t other) {
+      return offsets[other] > offsets[current];
+    });
     placed.insert(position, current);
   }
   return offsets;

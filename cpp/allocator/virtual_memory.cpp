@@ -53,8 +53,8 @@ void VirtualMemory::commit(uint64_t bytes) {
 #endif
   } else if (bytes < committed_) {
     // A fresh mapping over the old one drops its pages and takes their place in one call.
-    void* address = mmap(data_ + bytes, committed_ - bytes, PROT_NONE, kNoMemoryYet | MAP_FIXED,
-                         -1, 0);
+    void* address =
+        mmap(data_ + bytes, committed_ - bytes, PROT_NONE, kNoMemoryYet | MAP_FIXED, -1, 0);
     if (address == MAP_FAILED) return;  // nothing lost: the memory stays
   }
   committed_ = bytes;

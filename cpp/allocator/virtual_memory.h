@@ -1,4 +1,5 @@
-// A range of addresses to which memory is mapped and unmapped page by page: it grows without moving.
+// A range of addresses to which memory is mapped and unmapped page by page: it grows without
+// moving.
 #pragma once
 
 #include <cstddef>

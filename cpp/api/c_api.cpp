@@ -1,4 +1,5 @@
-// The functions of vlt.h: check arguments, translate structs, call the library. Nothing throws here.
+// The functions of vlt.h: check arguments, translate structs, call the library. Nothing throws
+// here.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -29,8 +30,7 @@ constexpr int kMaxThreads = 1024;
 
 std::string joined(const std::vector<std::string>& words, const char* quote) {
   std::string text;
-  for (const std::string& word : words)
-    text += (text.empty() ? "" : ", ") + (quote + word) + quote;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + (quote + word) + quote;
   return text;
 }
 
@@ -51,11 +51,13 @@ std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
                 "device cuda: this build of vlt has no CUDA backend; use the device cpu");
   require(options.device_type == VLT_DEVICE_AUTO || options.device_type == VLT_DEVICE_CPU,
           "device_type is " + std::to_string(options.device_type) + "; it must be a VLT_DEVICE_*");
-  require(options.device_index == 0, "device_index is " + std::to_string(options.device_index) +
-                                         "; the CPU is device 0");
+  require(options.device_index == 0,
+          "device_index is " + std::to_string(options.device_index) + "; the CPU is device 0");
   if (options.compute_type == VLT_FLOAT16 || options.compute_type == VLT_BFLOAT16)
     throw Error(Status::kUnsupported,
-                "the CPU backend computes in float32; use VLT_FLOAT32 or VLT_DTYPE_AUTO");
+                std::string("compute type ") +
+                    (options.compute_type == VLT_FLOAT16 ? "float16" : "bfloat16") +
+                    ": the CPU backend computes in float32; use VLT_FLOAT32 or VLT_DTYPE_AUTO");
   require(options.compute_type == VLT_DTYPE_AUTO || options.compute_type == VLT_FLOAT32,
           "compute_type is " + std::to_string(options.compute_type) +
               "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32");
@@ -106,8 +108,9 @@ void add_output(const vlt_output& output, int32_t index, const vlt::Architecture
           name + ".dtype is " + std::to_string(output.dtype) +
               "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32");
   if (!hidden && architecture.embedding_head.empty())
-    throw Error(Status::kUnsupported, name + " asks for embeddings, but the weights file has no "
-                                             "embedding head (metadata key embedding_head)");
+    throw Error(Status::kUnsupported, name +
+                                          " asks for embeddings, but the weights file has no "
+                                          "embedding head (metadata key embedding_head)");
   const int64_t rows = hidden ? batch.num_tokens : batch.num_sequences;
   const int64_t cols = hidden ? architecture.hidden_size : architecture.embedding_size;
   const uint64_t needed = static_cast<uint64_t>(std::max<int64_t>(rows, 0)) *
@@ -275,8 +278,7 @@ vlt_status vlt_session_get_profile(const vlt_session* session, vlt_profile_entry
       written = std::min(written, *count);
       for (int32_t i = 0; i < written; ++i) {
         const vlt::ProfileRow& row = rows[static_cast<size_t>(i)];
-        entries[i] = {row.name, row.calls, row.seconds / session->session.num_workers(),
-                      row.flops};
+        entries[i] = {row.name, row.calls, row.seconds / session->session.num_workers(), row.flops};
       }
     }
     *count = written;
@@ -292,9 +294,17 @@ vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch, const vl
             "outputs is NULL or num_outputs is negative");
     const vlt_packed_batch b = vlt::read_struct(batch, "vlt_packed_batch");
     vlt::Outputs wanted;
-    for (int32_t i = 0; i < num_outputs; ++i)
-      add_output(vlt::read_struct(&outputs[i], "vlt_output"), i,
-                 session->session.model().architecture(), b, wanted);
+    for (int32_t i = 0; i < num_outputs; ++i) {
+      // The caller's array may be of longer or shorter structs than this library's.
+      const auto* output = reinterpret_cast<const vlt_output*>(
+          reinterpret_cast<const unsigned char*>(outputs) + size_t{outputs->struct_size} * i);
+      const vlt_output known = vlt::read_struct(output, "vlt_output");
+      require(known.struct_size == outputs->struct_size,
+              "outputs[" + std::to_string(i) + "].struct_size is " +
+                  std::to_string(known.struct_size) + ", but outputs[0] has " +
+                  std::to_string(outputs->struct_size) + "; they must be equal");
+      add_output(known, i, session->session.model().architecture(), b, wanted);
+    }
     const vlt::PackedBatch packed{b.num_tokens,      b.num_sequences, b.token_ids,
                                   b.sequence_starts, b.token_types,   b.pooling_starts};
     session->session.run(packed, wanted);

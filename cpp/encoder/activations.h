@@ -12,12 +12,12 @@ namespace vlt {
 
 // Views into the workspace for a chunk of T tokens and S sequences.
 struct Activations {
-  Matrix states;    // [T, H]   a layer's input and output
-  Matrix qkv;       // [T, 3AD]
-  Matrix context;   // [T, AD]  what attention gathered
-  Matrix attended;  // [T, H]   after the attention's norm
-  Matrix expanded;  // [T, F]
-  Matrix pooled[2]; // [S, widest head step] for heads with dense steps
+  Matrix states;     // [T, H]   a layer's input and output
+  Matrix qkv;        // [T, 3AD]
+  Matrix context;    // [T, AD]  what attention gathered
+  Matrix attended;   // [T, H]   after the attention's norm
+  Matrix expanded;   // [T, F]
+  Matrix pooled[2];  // [S, widest head step] for heads with dense steps
 };
 
 // Planned once for a model; every chunk is the plan scaled by its T and S.

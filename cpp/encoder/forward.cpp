@@ -16,8 +16,8 @@ bool forward(const Model& model, const Sequences& sequences, const Activations& 
 
     ops.linear(x.states, layer.qkv, Activation::kIdentity, x.qkv);
     ops.attention(sequences, x.qkv, a.num_heads, scale, x.context);
-    ops.linear_residual_layernorm(x.context, layer.attention_output, x.states,
-                                  layer.attention_norm, x.attended);
+    ops.linear_residual_layernorm(x.context, layer.attention_output, x.states, layer.attention_norm,
+                                  x.attended);
     ops.linear(x.attended, layer.up, a.activation, x.expanded);
     ops.linear_residual_layernorm(x.expanded, layer.down, x.attended, layer.ffn_norm,
                                   last ? out : x.states);

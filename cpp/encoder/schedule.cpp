@@ -40,8 +40,8 @@ std::vector<Chunk> cut(const int32_t* starts, int32_t num_sequences, int64_t tar
   Chunk chunk;
   for (int32_t s = 0; s < num_sequences; ++s) {
     const int64_t length = starts[s + 1] - starts[s];
-    const bool full = chunk.num_tokens + length > target_tokens ||
-                      chunk.end - chunk.first >= most_sequences;
+    const bool full =
+        chunk.num_tokens + length > target_tokens || chunk.end - chunk.first >= most_sequences;
     if (full && chunk.end > chunk.first) {
       close(chunk);
       chunk = Chunk{s, s, 0, 0};
@@ -77,18 +77,18 @@ Schedule make_schedule(const int32_t* starts, int32_t num_sequences,
   Schedule alone, together;
   if (limits.alone_tokens > 0) {
     // At least four chunks a worker let the quick ones take over from the slow ones.
-    const int64_t quarter = workers > 1 ? std::max<int64_t>(tokens / (4 * workers), 64) : tokens;
+    const int64_t quarter =
+        workers > 1 ? std::max<int64_t>(tokens / (int64_t{4} * workers), 64) : tokens;
     alone.mode = Stream::Mode::kAlone;
-    alone.chunks = cut(starts, num_sequences, std::min(limits.alone_tokens, quarter),
-                       limits.sequences, model);
+    alone.chunks =
+        cut(starts, num_sequences, std::min(limits.alone_tokens, quarter), limits.sequences, model);
     alone.workers = std::min(workers, std::max(static_cast<int>(alone.chunks.size()), 1));
   }
   if (workers == 1 || limits.together_tokens == 0) return alone;
 
   together.mode = Stream::Mode::kTogether;
   together.workers = workers;
-  together.chunks =
-      cut(starts, num_sequences, limits.together_tokens, limits.sequences, model);
+  together.chunks = cut(starts, num_sequences, limits.together_tokens, limits.sequences, model);
   if (limits.alone_tokens == 0) return together;
 
   const double shared_cost = total_cost(together.chunks) / workers +

@@ -106,8 +106,8 @@ Schedule Session::schedule(const PackedBatch& batch, int32_t longest) const {
       return make_schedule(batch.sequence_starts, batch.num_sequences, model_->architecture(),
                            workers, limits);
   }
-  const uint64_t needed = round_up(
-      scratch_bytes(longest) + plan_.bytes(std::max(longest, 1), 1), Arena::granularity());
+  const uint64_t needed =
+      round_up(scratch_bytes(longest) + plan_.bytes(std::max(longest, 1), 1), Arena::granularity());
   throw Error(Status::kOutOfMemory, "a sequence of " + std::to_string(longest) + " tokens needs " +
                                         std::to_string(needed) +
                                         " bytes of workspace; the limit is " +
@@ -166,10 +166,9 @@ void Session::run_chunks(const PackedBatch& batch, const Outputs& outputs, const
     for (const Chunk& chunk : plan.chunks) {
       if (stop_.load()) break;
       if (poison_) poison(block, layout.total_bytes);
-      stream_->run(plan.mode, plan.workers, block, layout.scratch_bytes, stop_requested,
-                   [&](int worker, Operations& operations) {
-                     run_profiled(chunk, worker, operations);
-                   });
+      stream_->run(
+          plan.mode, plan.workers, block, layout.scratch_bytes, stop_requested,
+          [&](int worker, Operations& operations) { run_profiled(chunk, worker, operations); });
     }
   }
   for (const Profile& profile : profiles) profile_.add(profile);
@@ -213,8 +212,8 @@ uint64_t Session::workspace_bytes(int64_t num_tokens, int32_t num_sequences,
   const auto lane = [&](int64_t chunk_tokens) {
     return plan_.bytes(std::min(num_tokens, std::max(chunk_tokens, longest)), sequences);
   };
-  const uint64_t alone = static_cast<uint64_t>(std::min<int64_t>(workers, num_sequences)) *
-                         lane(kAloneTokens);
+  const uint64_t alone =
+      static_cast<uint64_t>(std::min<int64_t>(workers, num_sequences)) * lane(kAloneTokens);
   const uint64_t together = workers > 1 ? lane(kTogetherTokensPerWorker * workers) : 0;
   const uint64_t bytes =
       static_cast<uint64_t>(workers) * scratch_bytes(longest) + std::max(alone, together);

@@ -127,7 +127,7 @@ typedef struct vlt_session vlt_session;
 
 typedef struct vlt_session_options {
   uint32_t struct_size;
-  int32_t num_threads;      /* 0: every core this process may use; 1: never starts a thread; at most 1024 */
+  int32_t num_threads;      /* 0: every usable core; 1: starts no thread; at most 1024 */
   uint64_t workspace_limit; /* bytes; a batch that needs more is run in parts; 0: no limit */
   int32_t profile;          /* 1: measure every operation (a few per cent slower) */
 } vlt_session_options;
@@ -166,6 +166,7 @@ typedef struct vlt_memory_stats {
 VLT_API vlt_status vlt_session_get_memory_stats(const vlt_session* session,
                                                 vlt_memory_stats* stats);
 
+/* Never grows: it has no struct_size. */
 typedef struct vlt_profile_entry {
   const char* name; /* the operation; owned by the library */
   uint64_t calls;
@@ -208,6 +209,7 @@ typedef struct vlt_output {
 } vlt_output;
 
 /* Runs the model once and writes every output asked for; returns when they are ready.
+ * All outputs of a call have the same struct_size.
  * After VLT_CANCELLED or VLT_OUT_OF_MEMORY the outputs may be partly written.
  * The result for a sequence is the same to the bit whatever else is in the batch. */
 VLT_API vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch,

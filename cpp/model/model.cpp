@@ -7,7 +7,8 @@ namespace {
 
 const TensorEntry& require(const WeightsFile& file, const std::string& name) {
   const TensorEntry* entry = file.find(name);
-  if (!entry) throw Error(Status::kInternal, "tensor " + name + " passed the checks but is missing");
+  if (!entry)
+    throw Error(Status::kInternal, "tensor " + name + " passed the checks but is missing");
   return *entry;
 }
 
@@ -71,9 +72,8 @@ LinearWeights Model::load_linear(const WeightsFile& file, const std::string& pre
     bias.resize(bias_entry->num_elements());
     file.read_float32(*bias_entry, bias.data());
   }
-  LinearWeights prepared =
-      backend_->prepare_linear(weight.get(), bias.empty() ? nullptr : bias.data(), entry.shape[0],
-                               entry.shape[1], pool_);
+  LinearWeights prepared = backend_->prepare_linear(
+      weight.get(), bias.empty() ? nullptr : bias.data(), entry.shape[0], entry.shape[1], pool_);
   prepared.name = name;
   return prepared;
 }

@@ -1,4 +1,5 @@
-// An encoder's weights by role, prepared for one device. Immutable: any number of sessions share it.
+// An encoder's weights by role, prepared for one device. Immutable: any number of sessions share
+// it.
 #pragma once
 
 #include <memory>

@@ -164,6 +164,8 @@ def _to_bytes(name: str, block: NDArray[Any], source: str, target: str) -> memor
 @contextlib.contextmanager
 def _replace_when_complete(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` that takes its place at the end, or is removed on any exception."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:

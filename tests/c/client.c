@@ -171,6 +171,27 @@ static void check_empty_batch(vlt_session* session) {
   REQUIRE(vlt_run(session, &batch, &output, 1) == VLT_OK);
 }
 
+/* A client of a later version passes an array of longer structs. */
+static void check_output_stride(vlt_session* session) {
+  float hidden[T * H];
+  float embedding[S * D];
+  struct {
+    vlt_output known;
+    uint64_t later;
+  } outputs[2] = {{{0}, 0}, {{0}, 0}};
+  outputs[0].known = output_to(VLT_OUTPUT_HIDDEN, hidden, sizeof(hidden));
+  outputs[1].known = output_to(VLT_OUTPUT_EMBEDDING, embedding, sizeof(embedding));
+  outputs[0].known.struct_size = sizeof(outputs[0]);
+  outputs[1].known.struct_size = sizeof(outputs[1]);
+  const vlt_packed_batch batch = good_batch();
+  hidden[T * H - 1] = embedding[S * D - 1] = -77;
+  REQUIRE(vlt_run(session, &batch, &outputs[0].known, 2) == VLT_OK);
+  REQUIRE(hidden[T * H - 1] != -77 && embedding[S * D - 1] != -77);
+  outputs[1].known.struct_size = sizeof(vlt_output);
+  REQUIRE_FAILS(VLT_INVALID_ARGUMENT, "struct_size",
+                vlt_run(session, &batch, &outputs[0].known, 2));
+}
+
 static void print_embeddings(vlt_session* session) {
   float hidden[T * H];
   float embedding[S * D];
@@ -205,6 +226,7 @@ int main(int argc, char** argv) {
 
   check_batch_errors(session);
   check_empty_batch(session);
+  check_output_stride(session);
   print_embeddings(session);
   vlt_session_free(session);
   vlt_session_free(NULL);

@@ -33,7 +33,9 @@ inline std::vector<float> random_floats(int64_t count, uint32_t seed, float scal
 class GuardedMatrix {
  public:
   GuardedMatrix(int64_t rows, int64_t cols, int64_t stride)
-      : rows_(rows), cols_(cols), stride_(stride),
+      : rows_(rows),
+        cols_(cols),
+        stride_(stride),
         values_(static_cast<size_t>(2 * kMargin + rows * stride), kCanary) {
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < cols; ++j) view().row(i)[j] = std::numeric_limits<float>::quiet_NaN();
@@ -41,7 +43,8 @@ class GuardedMatrix {
   GuardedMatrix(int64_t rows, int64_t cols, int64_t stride, const std::vector<float>& values)
       : GuardedMatrix(rows, cols, stride) {
     for (int64_t i = 0; i < rows; ++i)
-      std::memcpy(view().row(i), values.data() + i * cols, static_cast<size_t>(cols) * sizeof(float));
+      std::memcpy(view().row(i), values.data() + i * cols,
+                  static_cast<size_t>(cols) * sizeof(float));
   }
   Matrix view() { return {values_.data() + kMargin, rows_, cols_, stride_}; }
 
@@ -70,8 +73,9 @@ inline void run_together(const Backend& backend, int workers, int64_t max_length
   const uint64_t floats = bytes / sizeof(float) * static_cast<uint64_t>(active) + 32;
   std::vector<float> scratch(floats, std::numeric_limits<float>::quiet_NaN());
   scratch[floats - 1] = 4321;  // a canary past the end
-  stream->run(Stream::Mode::kTogether, active, reinterpret_cast<std::byte*>(scratch.data()), bytes,
-              [] { return false; }, [&](int, Operations& operations) { body(operations); });
+  stream->run(
+      Stream::Mode::kTogether, active, reinterpret_cast<std::byte*>(scratch.data()), bytes,
+      [] { return false; }, [&](int, Operations& operations) { body(operations); });
   if (scratch[floats - 1] != 4321) {
     std::printf("scratch overrun by %s\n", backend.name());
     std::abort();
@@ -98,8 +102,8 @@ class Report {
     char text[256] = "";
     if (worst > 1)
       std::snprintf(text, sizeof(text), "at [%ld, %ld]: %.9g instead of %.9g, %.3g times the bound",
-                    static_cast<long>(worst_i), static_cast<long>(worst_j),
-                    a.row(worst_i)[worst_j], e.row(worst_i)[worst_j], worst);
+                    static_cast<long>(worst_i), static_cast<long>(worst_j), a.row(worst_i)[worst_j],
+                    e.row(worst_i)[worst_j], worst);
     check(name, worst <= 1, text);
     check(name + " canaries", actual.canaries_alive(), "wrote outside its output");
     largest_ = std::max(largest_, worst);

@@ -56,7 +56,8 @@ struct AttentionCase {
     for (int64_t t = 0; t < tokens; ++t)
       for (int64_t column = 0; column < 2 * inner; column += head_size) {
         double squares = 0;
-        for (int64_t d = 0; d < head_size; ++d) squares += m.row(t)[column + d] * m.row(t)[column + d];
+        for (int64_t d = 0; d < head_size; ++d)
+          squares += m.row(t)[column + d] * m.row(t)[column + d];
         largest_norm = std::max(largest_norm, squares);
       }
     largest_score = largest_norm * scale();

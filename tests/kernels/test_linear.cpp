@@ -66,8 +66,8 @@ struct LinearCase {
 void run_linear(const Backend& backend, LinearCase& c, int workers, Activation activation,
                 GuardedMatrix& out) {
   WeightPool pool;
-  const LinearWeights weights = backend.prepare_linear(
-      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
+  const LinearWeights weights =
+      backend.prepare_linear(c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear(c.in.view(), weights, activation, out.view());
   });
@@ -75,8 +75,8 @@ void run_linear(const Backend& backend, LinearCase& c, int workers, Activation a
 
 void run_norm(const Backend& backend, LinearCase& c, int workers, GuardedMatrix& out) {
   WeightPool pool;
-  const LinearWeights weights = backend.prepare_linear(
-      c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
+  const LinearWeights weights =
+      backend.prepare_linear(c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear_residual_layernorm(c.in.view(), weights, c.residual.view(), c.norm,
                                          out.view());
@@ -90,7 +90,8 @@ bool rows_are_independent(const Backend& backend, const Shape& s) {
   run_norm(backend, c, 1, all);
   for (int64_t i = 0; i < s.rows; ++i) {
     LinearCase one({1, s.outputs, s.inputs}, backend);
-    std::memcpy(one.in.view().data, c.in.view().row(i), sizeof(float) * static_cast<size_t>(s.inputs));
+    std::memcpy(one.in.view().data, c.in.view().row(i),
+                sizeof(float) * static_cast<size_t>(s.inputs));
     std::memcpy(one.residual.view().data, c.residual.view().row(i),
                 sizeof(float) * static_cast<size_t>(s.outputs));
     GuardedMatrix out(1, s.outputs, s.outputs);
@@ -131,8 +132,7 @@ std::vector<double> norm_bounds(LinearCase& c, GuardedMatrix& products) {
     };
     double worst = 0, mean = 0, variance = 0;
     for (int64_t j = 0; j < cols; ++j) {
-      worst = std::max(worst,
-                       sums[static_cast<size_t>(i * cols + j)] + 4 * kEps * std::fabs(x(j)));
+      worst = std::max(worst, sums[static_cast<size_t>(i * cols + j)] + 4 * kEps * std::fabs(x(j)));
       mean += x(j) / static_cast<double>(cols);
     }
     for (int64_t j = 0; j < cols; ++j)

@@ -17,7 +17,8 @@ Sequences sequences() {
   return s;
 }
 
-void check_embedding(const Backend& backend, const Backend& reference, Report& report, int64_t cols) {
+void check_embedding(const Backend& backend, const Backend& reference, Report& report,
+                     int64_t cols) {
   constexpr int32_t kVocabulary = 50, kOffset = 2;
   const auto word = random_floats(kVocabulary * cols, 1), position = random_floats(70 * cols, 2),
              type = random_floats(2 * cols, 3), weight = random_floats(cols, 4, 0.3f, 1),
@@ -28,7 +29,10 @@ void check_embedding(const Backend& backend, const Backend& reference, Report& r
   s.token_ids = ids.data();
   for (const bool with_types : {false, true}) {
     s.token_types = with_types ? types.data() : nullptr;
-    EmbeddingTables tables{word.data(), position.data(), with_types ? type.data() : nullptr, kOffset,
+    EmbeddingTables tables{word.data(),
+                           position.data(),
+                           with_types ? type.data() : nullptr,
+                           kOffset,
                            {weight.data(), bias.data(), 1e-5f}};
     const auto run = [&](const Backend& b, int workers, GuardedMatrix& out) {
       run_together(b, workers, 65, 16,
@@ -50,8 +54,8 @@ void check_embedding(const Backend& backend, const Backend& reference, Report& r
 }
 
 void check_pooling(const Backend& backend, const Backend& reference, Report& report, int64_t cols) {
-  const std::vector<PoolingMode> modes = {PoolingMode::kCls,  PoolingMode::kLastToken,
-                                          PoolingMode::kMax,  PoolingMode::kMean,
+  const std::vector<PoolingMode> modes = {PoolingMode::kCls,         PoolingMode::kLastToken,
+                                          PoolingMode::kMax,         PoolingMode::kMean,
                                           PoolingMode::kMeanSqrtLen, PoolingMode::kWeightedMean};
   Sequences s = sequences();
   GuardedMatrix states(kTokens, cols, backend.row_stride(cols), random_floats(kTokens * cols, 6));
@@ -77,7 +81,8 @@ void check_pooling(const Backend& backend, const Backend& reference, Report& rep
   }
 }
 
-void check_normalize(const Backend& backend, const Backend& reference, Report& report, int64_t cols) {
+void check_normalize(const Backend& backend, const Backend& reference, Report& report,
+                     int64_t cols) {
   const auto values = random_floats(5 * cols, 8, 3);
   GuardedMatrix expected(5, cols, cols, values), out(5, cols, cols + 1, values);
   for (int64_t j = 0; j < cols; ++j) expected.view().row(2)[j] = out.view().row(2)[j] = 0;

@@ -4,8 +4,9 @@
 //            columns; then for each strip of query rows: scores [rows, L] by the micro-kernel, an
 //            exact softmax in place (maximum, then exponentials and their sum), and the product
 //            with the values. Memory is O(L · (D + strip)), never [L, L].
-// Roofline   4·L²·D flops on 12·L·D bytes: arithmetic from L = 30 on; packing costs about 2·L·D moves.
-// Numerics   A row's sums run over keys in ascending order in fixed lanes, so they depend on L and
+// Roofline   4·L²·D flops on 12·L·D bytes: arithmetic from L = 30 on; packing costs about 2·L·D
+// moves. Numerics   A row's sums run over keys in ascending order in fixed lanes, so they depend on
+// L and
 //            on that row only. The division by the sum comes last, on D values.
 // Reference  attention in reference/reference_backend.cpp
 #pragma once
@@ -21,8 +22,8 @@ inline int64_t num_panels(int64_t cols) { return (cols + kPanelWidth - 1) / kPan
 inline int64_t score_stride(int64_t length) { return num_panels(length) * kPanelWidth + 16; }
 
 inline int64_t attention_scratch(int64_t length, int64_t head_size) {
-  return num_panels(length) * head_size * kPanelWidth + num_panels(head_size) * length * kPanelWidth +
-         kStripRows * score_stride(length);
+  return num_panels(length) * head_size * kPanelWidth +
+         num_panels(head_size) * length * kPanelWidth + kStripRows * score_stride(length);
 }
 
 // panels[p][d][j] = key[p · width + j][d], zero past L
@@ -62,7 +63,7 @@ inline void pack_values(const float* value, int64_t stride, int64_t length, int6
 
 // scores [padded] become exp((score - maximum) · scale); returns their sum over the first L.
 inline float softmax_row(float* scores, int64_t length, float scale) {
-  const float kLowest = -__builtin_inff();
+  constexpr float kLowest = -__builtin_inff();
   const int64_t padded = (length + Vec::kLanes - 1) / Vec::kLanes * Vec::kLanes;
   for (int64_t j = length; j < padded; ++j) scores[j] = kLowest;
   Vec best = broadcast(kLowest);

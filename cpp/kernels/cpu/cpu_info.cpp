@@ -43,9 +43,11 @@ int usable_cores() {
 const std::vector<const KernelTable*>& built_kernel_tables() {
   static const std::vector<const KernelTable*> tables = {
 #if defined(__x86_64__)
-      &kAvx512Kernels, &kAvx2Kernels,
+    &kAvx512Kernels,
+    &kAvx2Kernels,
 #endif
-      &kPortableKernels};
+    &kPortableKernels
+  };
   return tables;
 }
 

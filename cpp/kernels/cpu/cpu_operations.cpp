@@ -150,8 +150,10 @@ void CpuOperations::attention(const Sequences& sequences, const Matrix& qkv, int
     const int64_t head_strips = strips(length);
     for (int head = 0; head < num_heads; ++head, position += head_strips * length) {
       // strips of this head whose place on the line is in [mine.begin, mine.end)
-      const int64_t begin = std::clamp(divide_up(mine.begin - position, length), int64_t{0}, head_strips);
-      const int64_t end = std::clamp(divide_up(mine.end - position, length), int64_t{0}, head_strips);
+      const int64_t begin =
+          std::clamp(divide_up(mine.begin - position, length), int64_t{0}, head_strips);
+      const int64_t end =
+          std::clamp(divide_up(mine.end - position, length), int64_t{0}, head_strips);
       if (begin >= end) continue;
       AttentionHead h;
       h.query = qkv.row(first_row) + head * head_size;

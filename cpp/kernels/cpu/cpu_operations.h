@@ -1,5 +1,6 @@
-// The operations of backend.h on the CPU: splits each one over the workers of a stream and calls the
-// kernels of one instruction set on every share. Shares never change bits, only who computes them.
+// The operations of backend.h on the CPU: splits each one over the workers of a stream and calls
+// the kernels of one instruction set on every share. Shares never change bits, only who computes
+// them.
 #pragma once
 
 #include "kernels/backend.h"

@@ -3,9 +3,9 @@
 // Layout     The weight is prepacked in panels of kPanelWidth columns, k-major, zero-padded.
 // Mapping    k blocks (outermost) → groups of panels → strips of rows. A panel's k block stays in
 //            L2 while all strips of the row block pass over it.
-// Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes from L2 for K·896 flops.
-// Numerics   As micro_gemm.h says; between k blocks the total rests in `out`, which is exact.
-// Reference  linear in reference/reference_backend.cpp
+// Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes from L2 for K·896
+// flops. Numerics   As micro_gemm.h says; between k blocks the total rests in `out`, which is
+// exact. Reference  linear in reference/reference_backend.cpp
 #pragma once
 
 #include "kernels/cpu/micro_gemm.h"
@@ -77,7 +77,8 @@ inline void linear(const LinearBlock& b) {
         tile.out_stride = b.out_stride;
         tile.accumulate = k > 0;
         tile.bias = last ? b.bias + column : nullptr;
-        tile.residual = last && b.residual ? b.residual + row * b.residual_stride + column : nullptr;
+        tile.residual =
+            last && b.residual ? b.residual + row * b.residual_stride + column : nullptr;
         tile.residual_stride = b.residual_stride;
         if (cols >= group * kPanelWidth) {
           run_full_tile(group, rows, tile);

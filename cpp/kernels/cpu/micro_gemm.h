@@ -1,6 +1,7 @@
 // The register tile of every matrix product: M rows times V vectors of a prepacked panel.
 //
-//   out[i][j] = sum over k of in[i][k] · panel[k][j]  (+ what out held) (+ bias[j]) (+ residual[i][j])
+//   out[i][j] = sum over k of in[i][k] · panel[k][j]  (+ what out held) (+ bias[j]) (+
+//   residual[i][j])
 //
 // Mapping    M·V accumulators stay in registers for the whole k loop; each k loads V vectors of the
 //            panel once and broadcasts M inputs straight from memory. `in` is not packed.
@@ -58,8 +59,8 @@ inline void micro_gemm(const Tile& t) {
       Vec column[V];
 #pragma GCC unroll 8
       for (int j = 0; j < V; ++j)
-        column[j] = load(panel + (j / kPanelVectors) * t.panel_stride +
-                         (j % kPanelVectors) * Vec::kLanes);
+        column[j] =
+            load(panel + (j / kPanelVectors) * t.panel_stride + (j % kPanelVectors) * Vec::kLanes);
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
         const Vec x = broadcast(t.in[i * t.in_stride + k]);

@@ -1,8 +1,9 @@
 // The operations that read each row once: norm, embedding + norm, pooling, L2 normalisation.
 //
-// Mapping    One row at a time, vectors along the columns; a row of 4 KiB stays in L1 for the passes.
-// Roofline   Bound by memory: 8·H bytes a token for the norm, 16·H for embedding + norm.
-// Numerics   Mean first, then the centred variance. Lanes add up in a fixed order; the last, partial
+// Mapping    One row at a time, vectors along the columns; a row of 4 KiB stays in L1 for the
+// passes. Roofline   Bound by memory: 8·H bytes a token for the norm, 16·H for embedding + norm.
+// Numerics   Mean first, then the centred variance. Lanes add up in a fixed order; the last,
+// partial
 //            vector counts as zeros, so a row's bits depend on the row and its width only.
 // Reference  layernorm, pool and normalize in reference/reference_backend.cpp
 #pragma once
@@ -68,8 +69,7 @@ inline void pool(const PoolSequence& p) {
   const int64_t begin = p.begin;
   const int64_t count = p.length - begin;
   if (count <= 0) {
-    for_columns(p.cols,
-                [&](int64_t j, int64_t lanes) { store_lanes(p.out + j, zero(), lanes); });
+    for_columns(p.cols, [&](int64_t j, int64_t lanes) { store_lanes(p.out + j, zero(), lanes); });
     return;
   }
   const float tokens = static_cast<float>(count);

@@ -39,8 +39,8 @@ inline Vec round(Vec a) {
 }
 // a · 2^n for integral n >= -126: n is added to the exponent bits.
 inline Vec scale_by_power_of_two(Vec a, Vec n) {
-  const __m256i exponent = _mm256_slli_epi32(
-      _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127)), 23);
+  const __m256i exponent =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127)), 23);
   return {_mm256_mul_ps(a.v, _mm256_castsi256_ps(exponent))};
 }
 inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {

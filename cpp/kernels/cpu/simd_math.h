@@ -1,4 +1,5 @@
-// Partial vectors, and exp, erf-GELU, tanh and their kin: a lane's result depends on that lane only.
+// Partial vectors, and exp, erf-GELU, tanh and their kin: a lane's result depends on that lane
+// only.
 //
 // Polynomials are minimax fits made for this file (weighted least squares, iterated); the error
 // named beside each is that of the fit alone, before float32 rounding.

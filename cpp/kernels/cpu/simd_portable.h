@@ -6,8 +6,8 @@
 
 namespace vlt::VLT_KERNELS {
 
-typedef float Lanes __attribute__((vector_size(16)));
-typedef int32_t IntLanes __attribute__((vector_size(16)));
+using Lanes = float __attribute__((vector_size(16)));
+using IntLanes = int32_t __attribute__((vector_size(16)));
 
 struct Vec {
   Lanes v;

@@ -112,12 +112,11 @@ class ReferenceOperations final : public Operations {
       for (int64_t column = 0; column < out.cols; column += head_size)
         for (int64_t i = first; i < first + length; ++i) {
           const float* query = qkv.row(i) + column;
-          double largest = -INFINITY, sum = 0;
+          double largest = -HUGE_VAL, sum = 0;
           for (int64_t j = 0; j < length; ++j) {
             const float* key = qkv.row(first + j) + out.cols + column;
             double score = 0;
-            for (int64_t d = 0; d < head_size; ++d)
-              score += static_cast<double>(query[d]) * key[d];
+            for (int64_t d = 0; d < head_size; ++d) score += static_cast<double>(query[d]) * key[d];
             p[static_cast<size_t>(j)] = score * scale;
             largest = std::max(largest, score * scale);
           }
@@ -125,7 +124,8 @@ class ReferenceOperations final : public Operations {
           for (int64_t d = 0; d < head_size; ++d) {
             double mix = 0;
             for (int64_t j = 0; j < length; ++j)
-              mix += p[static_cast<size_t>(j)] / sum * qkv.row(first + j)[2 * out.cols + column + d];
+              mix +=
+                  p[static_cast<size_t>(j)] / sum * qkv.row(first + j)[2 * out.cols + column + d];
             out.row(i)[column + d] = static_cast<float>(mix);
           }
         }
