@@ -64,6 +64,10 @@ def ctypes_of(declared: str, header: NativeHeader, native: ModuleType) -> Any:
     declared = header.aliases.get(declared, declared)
     if declared in SCALARS:
         return SCALARS[declared]
+    if declared in header.callbacks:
+        function = header.callbacks[declared]
+        types = (function.result, *function.arguments)
+        return ctypes.CFUNCTYPE(*(ctypes_of(each, header, native) for each in types))
     if declared.endswith("*"):
         target = declared[:-1]
         if target in header.opaque:

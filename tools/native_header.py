@@ -1,8 +1,9 @@
 """Parses vlt.h: its functions, structs and constants. Shared by the checks beside it.
 
 The header keeps to a small part of C, which is all that is understood here: object-like macros of
-one integer, anonymous enums with explicit values, structs of plain fields, and one declaration a
-function, each behind VLT_API. Anything else raises an error, so that nothing is passed over.
+one integer, anonymous enums with explicit values, structs of plain fields, types of function
+pointers, and one declaration a function, each behind VLT_API. Anything else raises an error, so
+that nothing is passed over.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(\d+)[ \t]*$", re.MULT
 STRUCT = re.compile(r"typedef struct (\w+) \{(.*?)\} (\w+);", re.DOTALL)
 OPAQUE = re.compile(r"typedef struct (\w+) \1;")
 ALIAS = re.compile(r"typedef (\w+) (\w+);")
+CALLBACK = re.compile(r"typedef ([\w ]+?[ *]+)\(\*(\w+)\)\(([^)]*)\);")
 ENUM = re.compile(r"enum \{(.*?)\};", re.DOTALL)
 FUNCTION = re.compile(r"VLT_API ([\w ]+?[ *]+)(\w+)\(([^)]*)\);")
 VARIABLE = re.compile(r"(.*?[\s*])(\w+)", re.DOTALL)
@@ -42,6 +44,7 @@ class NativeHeader:
     opaque: set[str] = field(default_factory=set)
     constants: dict[str, int] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    callbacks: dict[str, Function] = field(default_factory=dict)  # types of function pointers
 
 
 def spelling(declared: str) -> str:
@@ -83,16 +86,23 @@ def parse(text: str) -> NativeHeader:
         header.structs[name] = [parse_variable(part) for part in fields]
     header.opaque.update(OPAQUE.findall(text))
     header.aliases.update((name, target) for target, name in ALIAS.findall(text))
-    for result, name, arguments in FUNCTION.findall(text):
-        declared = [] if arguments == "void" else arguments.split(",")
-        types = [parse_variable(part)[1] for part in declared]
-        header.functions[name] = Function(spelling(result), types)
+    header.functions = parse_functions(FUNCTION, text)
+    header.callbacks = parse_functions(CALLBACK, text)
     check_nothing_left(text)
     return header
 
 
+def parse_functions(pattern: re.Pattern[str], text: str) -> dict[str, Function]:
+    functions = {}
+    for result, name, arguments in pattern.findall(text):
+        declared = [] if arguments == "void" else arguments.split(",")
+        types = [parse_variable(part)[1] for part in declared]
+        functions[name] = Function(spelling(result), types)
+    return functions
+
+
 def check_nothing_left(text: str) -> None:
-    for pattern in (FUNCTION, STRUCT, OPAQUE, ENUM, ALIAS, LINKAGE):
+    for pattern in (FUNCTION, CALLBACK, STRUCT, OPAQUE, ENUM, ALIAS, LINKAGE):
         text = pattern.sub("", text)
     if text.strip():
         raise ValueError(f"cannot read this part of vlt.h: {text.strip()[:200]!r}")

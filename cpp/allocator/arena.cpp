@@ -1,7 +1,6 @@
 #include "allocator/arena.h"
 
 #include <algorithm>
-#include <new>
 #include <utility>
 
 namespace vlt {
@@ -10,59 +9,95 @@ namespace {
 // Addresses, not memory: far more than a workspace ever needs, so that growth never moves.
 constexpr uint64_t kReservation = uint64_t{1} << 38;
 
-// Growth steps: one huge page, so that the kernel can back the block with them.
-constexpr uint64_t kStep = uint64_t{2} << 20;
+// Large blocks grow by huge pages; small ones by little, so that small needs stay small.
+constexpr uint64_t kSmallStep = uint64_t{64} << 10;
+constexpr uint64_t kLargeStep = uint64_t{2} << 20;
+constexpr uint64_t kLargeBlock = uint64_t{8} << 20;
+
+uint64_t round_up(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
 
 }  // namespace
 
+Arena::~Arena() { release_all(); }
+
 std::byte* Arena::acquire(uint64_t bytes) {
-  if (bytes > memory_.committed_bytes()) {
-    grow(bytes);
-  } else {
-    shrink_if_idle(bytes);
-  }
-  return memory_.data();
+  bytes = std::max<uint64_t>(bytes, 1);
+  if (bytes <= held_) shrink_if_idle(bytes);
+  if (bytes > held_ && !grow(bytes)) return nullptr;
+  return base_;
 }
 
-void Arena::reserve(uint64_t bytes) {
-  if (bytes > memory_.committed_bytes()) grow(bytes);
+bool Arena::reserve(uint64_t bytes) {
+  if (bytes > held_ && !grow(bytes)) return false;
   floor_ = std::max(floor_, bytes);
+  return true;
 }
 
-void Arena::grow(uint64_t bytes) {
+// What to hold for `bytes`: whole steps, unless the limit is nearer.
+uint64_t Arena::stepped(uint64_t bytes) const {
+  const uint64_t step =
+      std::max(bytes >= kLargeBlock ? kLargeStep : kSmallStep, source_.granularity());
+  const uint64_t whole = round_up(bytes, step);
+  return limit_ == 0 || whole <= limit_ ? whole : round_up(bytes, source_.granularity());
+}
+
+bool Arena::grow(uint64_t bytes) {
   small_requests_ = 0;
-  const uint64_t whole_steps = (bytes + kStep - 1) / kStep * kStep;
-  if (limit_ == 0 || whole_steps <= limit_) bytes = whole_steps;
-  if (bytes > memory_.reserved_bytes()) {
-    VirtualMemory larger;
-    try {
-      larger = VirtualMemory(std::max(bytes, kReservation));
-    } catch (const std::bad_alloc&) {
-      // Where addresses are limited (ulimit -v), take no more than needed and move on growth.
-      larger = VirtualMemory(bytes);
-    }
-    larger.commit(bytes);
-    memory_ = std::move(larger);
-  } else {
-    memory_.commit(bytes);
-  }
+  const uint64_t target = stepped(bytes);
+  const bool in_place = source_.grows_in_place() && base_ && target <= reserved_;
+  if (in_place ? !source_.commit(base_, held_, target) : !move_to(target)) return false;
   ++stats_.system_allocations;
-  stats_.held_bytes = memory_.committed_bytes();
-  stats_.peak_held_bytes = std::max(stats_.peak_held_bytes, stats_.held_bytes);
+  note_held(target);
+  return true;
+}
+
+// A block of another size in place of the present one, whose contents nobody needs. The old one
+// goes first where both could not be had at once.
+bool Arena::move_to(uint64_t bytes) {
+  release_all();
+  uint64_t reservation = bytes;
+  if (source_.grows_in_place()) {
+    reservation = std::max(bytes, kReservation);
+    base_ = source_.reserve(reservation);
+    if (!base_) reservation = bytes;  // addresses are limited (ulimit -v): no more than needed
+  }
+  if (!base_) base_ = source_.reserve(reservation);
+  if (!base_) return false;
+  reserved_ = reservation;
+  if (source_.commit(base_, 0, bytes)) return true;
+  release_all();
+  return false;
 }
 
 void Arena::shrink_if_idle(uint64_t bytes) {
-  if (bytes >= memory_.committed_bytes() / 2 || memory_.committed_bytes() <= kStep) {
+  if (static_cast<double>(bytes) * kSlack >= static_cast<double>(held_)) {
     small_requests_ = 0;
     return;
   }
   largest_small_request_ = small_requests_ == 0 ? bytes : std::max(largest_small_request_, bytes);
   if (++small_requests_ < kPatience) return;
   small_requests_ = 0;
-  const uint64_t before = memory_.committed_bytes();
-  memory_.commit(std::max(largest_small_request_, floor_));
-  stats_.held_bytes = memory_.committed_bytes();
-  if (stats_.held_bytes < before) ++stats_.releases;
+  const uint64_t target = stepped(std::max(largest_small_request_, floor_));
+  if (target >= held_) return;
+  const bool done =
+      source_.grows_in_place() ? source_.decommit(base_, target, held_) : move_to(target);
+  if (!done) return;
+  if (!source_.grows_in_place()) ++stats_.system_allocations;
+  ++stats_.releases;
+  note_held(target);
+}
+
+void Arena::release_all() noexcept {
+  if (base_) source_.unreserve(base_, reserved_);
+  base_ = nullptr;
+  reserved_ = 0;
+  note_held(0);
+}
+
+void Arena::note_held(uint64_t bytes) {
+  held_ = bytes;
+  stats_.held_bytes = bytes;
+  stats_.peak_held_bytes = std::max(stats_.peak_held_bytes, bytes);
 }
 
 }  // namespace vlt

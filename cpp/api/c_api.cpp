@@ -216,6 +216,12 @@ vlt_status vlt_session_create(vlt_model* model, const vlt_session_options* optio
     session_options.num_workers = known.num_threads > 0 ? known.num_threads : vlt::usable_cores();
     session_options.workspace_limit = known.workspace_limit;
     session_options.profile = known.profile == 1;
+    if (known.allocator) {
+      const auto allocator = vlt::read_struct(known.allocator, "vlt_allocator");
+      require(allocator.allocate && allocator.release,
+              "vlt_allocator.allocate or .release is NULL; set both");
+      session_options.callbacks = {allocator.allocate, allocator.release, allocator.context};
+    }
     *out_session = new vlt_session{vlt::Session(model->model, session_options)};
   });
 }

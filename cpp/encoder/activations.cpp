@@ -7,13 +7,15 @@ namespace {
 
 // The operations of a layer, in order; the layers repeat them, and the head follows.
 enum Op { kQkv, kAttention, kAttentionOutput, kUp, kDown, kHead };
-enum Buffer { kStates, kQkvRows, kContext, kAttended, kExpanded, kPooled0, kPooled1 };
+enum Buffer { kStates, kQkvRows, kContext, kAttended, kExpanded, kPooled0, kPooled1, kNumBuffers };
 
 constexpr uint64_t kAlignment = 64;
+constexpr BatchSize kTypicalChunk{256, 16};
 
 }  // namespace
 
-ActivationPlan::ActivationPlan(const Architecture& a, const Backend& backend) {
+ActivationPlan::ActivationPlan(const Architecture& a, const Backend& backend,
+                               uint64_t red_zone_bytes) {
   const auto shape = [&](int64_t cols) { return Shape{cols, backend.row_stride(cols)}; };
   const int64_t inner = int64_t{a.num_heads} * a.head_size;
   states_ = shape(a.hidden_size);
@@ -28,23 +30,26 @@ ActivationPlan::ActivationPlan(const Architecture& a, const Backend& backend) {
   }
   pooled_ = has_dense ? shape(widest) : Shape{};
 
-  const auto row_bytes = [](const Shape& s) {
-    return static_cast<uint64_t>(s.stride) * sizeof(float);
+  const auto record = [&](int first_op, int last_op, const Shape& s, bool per_sequence) {
+    const uint64_t row_bytes = static_cast<uint64_t>(s.stride) * sizeof(float);
+    return UsageRecord{first_op, last_op, red_zone_bytes, per_sequence ? 0 : row_bytes,
+                       per_sequence ? row_bytes : 0};
   };
-  std::vector<UsageRecord> records(7);
+  std::vector<UsageRecord> records(kNumBuffers);
   // kDown writes the next layer's states while it still reads `attended`, so states never rest.
-  records[kStates] = {kQkv, kHead, row_bytes(states_), 0};
-  records[kQkvRows] = {kQkv, kAttention, row_bytes(qkv_), 0};
-  records[kContext] = {kAttention, kAttentionOutput, row_bytes(context_), 0};
-  records[kAttended] = {kAttentionOutput, kDown, row_bytes(states_), 0};
-  records[kExpanded] = {kUp, kDown, row_bytes(expanded_), 0};
-  records[kPooled0] = {kHead, kHead, 0, row_bytes(pooled_)};
-  records[kPooled1] = {kHead, kHead, 0, row_bytes(pooled_)};
-  plan_ = LifetimePlan(records, kAlignment);
+  records[kStates] = record(kQkv, kHead, states_, false);
+  records[kQkvRows] = record(kQkv, kAttention, qkv_, false);
+  records[kContext] = record(kAttention, kAttentionOutput, context_, false);
+  records[kAttended] = record(kAttentionOutput, kDown, states_, false);
+  records[kExpanded] = record(kUp, kDown, expanded_, false);
+  records[kPooled0] = record(kHead, kHead, pooled_, true);
+  records[kPooled1] = record(kHead, kHead, pooled_, true);
+  plan_ = LifetimePlan(records, kAlignment, kTypicalChunk);
 }
 
 uint64_t ActivationPlan::bytes(int64_t num_tokens, int64_t num_sequences) const {
-  return plan_.peak_bytes(static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(num_sequences));
+  return plan_.peak_bytes(
+      {static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(num_sequences)});
 }
 
 int64_t ActivationPlan::most_tokens(uint64_t bytes, int64_t num_sequences) const {
@@ -53,10 +58,11 @@ int64_t ActivationPlan::most_tokens(uint64_t bytes, int64_t num_sequences) const
 
 Activations ActivationPlan::place(std::byte* block, int64_t num_tokens,
                                   int64_t num_sequences) const {
+  const std::vector<uint64_t> offsets =
+      plan_.offsets({static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(num_sequences)});
   const auto view = [&](Buffer buffer, const Shape& shape, int64_t rows) {
-    const uint64_t offset = plan_.offset(buffer, static_cast<uint64_t>(num_tokens),
-                                         static_cast<uint64_t>(num_sequences));
-    return Matrix{reinterpret_cast<float*>(block + offset), rows, shape.cols, shape.stride};
+    return Matrix{reinterpret_cast<float*>(block + offsets[buffer]), rows, shape.cols,
+                  shape.stride};
   };
   Activations a;
   a.states = view(kStates, states_, num_tokens);

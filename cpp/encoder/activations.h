@@ -23,7 +23,8 @@ struct Activations {
 // Planned once for a model; every chunk is the plan scaled by its T and S.
 class ActivationPlan {
  public:
-  ActivationPlan(const Architecture& architecture, const Backend& backend);
+  // red_zone_bytes: left free behind every activation, see red_zones.h.
+  ActivationPlan(const Architecture& architecture, const Backend& backend, uint64_t red_zone_bytes);
 
   uint64_t bytes(int64_t num_tokens, int64_t num_sequences) const;
   int64_t most_tokens(uint64_t bytes, int64_t num_sequences) const;

@@ -1,10 +1,11 @@
-// Time per operation: Operations that measure what they pass on, and the table it adds up in.
+// Time per operation: an observer that measures, and the table it adds up in.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
-#include "kernels/backend.h"
+#include "encoder/observed_operations.h"
 
 namespace vlt {
 
@@ -18,42 +19,29 @@ struct ProfileRow {
 // Rows in the order the operations first ran.
 class Profile {
  public:
-  void add(const char* name, double seconds, double flops);
+  void add(const ProfileRow& measured);
   void add(const Profile& other);
   const std::vector<ProfileRow>& rows() const { return rows_; }
 
  private:
-  ProfileRow& row(const char* name);
   std::vector<ProfileRow> rows_;
 };
 
 // One per worker. `worker_share` is this worker's part of each operation: 1 when it works alone.
-class ProfiledOperations final : public Operations {
+class ProfileObserver final : public Observer {
  public:
-  ProfiledOperations(Operations& inner, double worker_share, Profile& profile)
-      : inner_(inner), share_(worker_share), profile_(profile) {}
-
-  void embed_layernorm(const Sequences& sequences, const EmbeddingTables& tables,
-                       const Matrix& out) override;
-  void linear(const Matrix& in, const LinearWeights& weights, Activation activation,
-              const Matrix& out) override;
-  void linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
-                                 const Matrix& residual, const NormWeights& norm,
-                                 const Matrix& out) override;
-  void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
-                 const Matrix& out) override;
-  void pool(const Sequences& sequences, const Matrix& states, const std::vector<PoolingMode>& modes,
-            const Matrix& out) override;
-  void normalize(const Matrix& rows) override;
-  bool should_stop() override { return inner_.should_stop(); }
+  ProfileObserver(Profile& profile, double worker_share)
+      : profile_(profile), share_(worker_share) {}
+  void before(const Operation&) override { start_ = std::chrono::steady_clock::now(); }
+  void after(const Operation& operation) override {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+    profile_.add({operation.name, 1, elapsed.count(), operation.flops * share_});
+  }
 
  private:
-  template <typename Call>
-  void measure(const char* name, double flops, const Call& call);
-
-  Operations& inner_;
-  const double share_;
   Profile& profile_;
+  const double share_;
+  std::chrono::steady_clock::time_point start_;
 };
 
 }  // namespace vlt

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "encoder/forward.h"
 #include "encoder/heads.h"
+#include "encoder/red_zones.h"
 
 namespace vlt {
 namespace {
@@ -52,9 +53,11 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
     : model_(std::move(model)),
       options_(options),
       poison_(poison_requested()),
-      plan_(model_->architecture(), model_->backend()),
+      plan_(model_->architecture(), model_->backend(), poison_ ? kRedZoneBytes : 0),
       stream_(model_->backend().create_stream(options.num_workers)),
-      arena_(options.workspace_limit) {}
+      callback_memory_(options.callbacks),
+      arena_(options.callbacks.allocate ? callback_memory_ : host_memory(),
+             options.workspace_limit) {}
 
 uint64_t Session::scratch_bytes(int64_t longest) const {
   return model_->backend().scratch_bytes(longest, model_->architecture().head_size);
@@ -83,7 +86,7 @@ ChunkLimits Session::chunk_limits(int32_t num_sequences, int32_t longest, int wo
                      std::clamp(num_sequences, 1, kMaxChunkSequences)};
   if (options_.workspace_limit == 0) return limits;
   const uint64_t scratch = static_cast<uint64_t>(workers) * scratch_bytes(longest);
-  const uint64_t limit = options_.workspace_limit / Arena::granularity() * Arena::granularity();
+  const uint64_t limit = options_.workspace_limit / arena_.granularity() * arena_.granularity();
   if (limit < scratch) return {};
   const uint64_t left = limit - scratch;
   const int64_t needed = std::max(longest, 1);
@@ -107,7 +110,7 @@ Schedule Session::schedule(const PackedBatch& batch, int32_t longest) const {
                            workers, limits);
   }
   const uint64_t needed =
-      round_up(scratch_bytes(longest) + plan_.bytes(std::max(longest, 1), 1), Arena::granularity());
+      round_up(scratch_bytes(longest) + plan_.bytes(std::max(longest, 1), 1), arena_.granularity());
   throw Error(Status::kOutOfMemory, "a sequence of " + std::to_string(longest) + " tokens needs " +
                                         std::to_string(needed) +
                                         " bytes of workspace; the limit is " +
@@ -130,14 +133,22 @@ void Session::run(const PackedBatch& batch, const Outputs& outputs) {
   stats_.planning_seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  std::byte* block = arena_.acquire(layout.total_bytes);
-  stats_.memory = arena_.stats();
-  stats_.planned_peak_bytes = round_up(layout.total_bytes, Arena::granularity());
-  if (poison_) poison(block, layout.total_bytes);
+  std::byte* block = acquire(layout);
+  stats_.planned_peak_bytes = round_up(layout.total_bytes, arena_.granularity());
   run_chunks(batch, outputs, plan, layout, block);
   ++stats_.runs;
   stats_.parts += plan.chunks.size();
   if (stop_.load()) throw Error(Status::kCancelled, "the run was cancelled");
+}
+
+std::byte* Session::acquire(const Layout& layout) {
+  std::byte* block = arena_.acquire(layout.total_bytes);
+  stats_.memory = arena_.stats();
+  if (!block)
+    throw Error(Status::kOutOfMemory, "no memory for a workspace of " +
+                                          std::to_string(layout.total_bytes) +
+                                          " bytes; a smaller workspace_limit may help");
+  return block;
 }
 
 void Session::run_chunks(const PackedBatch& batch, const Outputs& outputs, const Schedule& plan,
@@ -145,21 +156,25 @@ void Session::run_chunks(const PackedBatch& batch, const Outputs& outputs, const
   const bool alone = plan.mode == Stream::Mode::kAlone;
   const std::function<bool()> stop_requested = [this] { return stop_.load(); };
   std::vector<Profile> profiles(static_cast<size_t>(plan.workers));
-  const auto run_profiled = [&](const Chunk& chunk, int worker, Operations& operations) {
+  std::atomic<const char*> culprit{nullptr};
+  const auto run_observed = [&](const Chunk& chunk, int worker, Operations& operations) {
     std::byte* lane = layout.lane(block, alone ? worker : 0);
-    if (!options_.profile) return run_chunk(batch, outputs, chunk, lane, operations);
-    ProfiledOperations profiled(operations, alone ? 1.0 : 1.0 / plan.workers,
-                                profiles[static_cast<size_t>(worker)]);
-    run_chunk(batch, outputs, chunk, lane, profiled);
+    ProfileObserver profiler(profiles[static_cast<size_t>(worker)],
+                             alone ? 1.0 : 1.0 / plan.workers);
+    RedZoneObserver guard(block, layout.total_bytes, culprit);
+    ObservedOperations profiled(operations, profiler), guarded(operations, guard);
+    Operations& observed = poison_ ? guarded : options_.profile ? profiled : operations;
+    run_chunk(batch, outputs, chunk, lane, observed);
   };
 
   if (alone) {
+    if (poison_) poison(block, layout.lanes_offset);
     std::atomic<size_t> next{0};
     stream_->run(plan.mode, plan.workers, block, layout.scratch_bytes, stop_requested,
                  [&](int worker, Operations& operations) {
                    for (size_t i; !stop_.load() && (i = next.fetch_add(1)) < plan.chunks.size();) {
                      if (poison_) poison(layout.lane(block, worker), layout.lane_bytes);
-                     run_profiled(plan.chunks[i], worker, operations);
+                     run_observed(plan.chunks[i], worker, operations);
                    }
                  });
   } else {
@@ -168,10 +183,13 @@ void Session::run_chunks(const PackedBatch& batch, const Outputs& outputs, const
       if (poison_) poison(block, layout.total_bytes);
       stream_->run(
           plan.mode, plan.workers, block, layout.scratch_bytes, stop_requested,
-          [&](int worker, Operations& operations) { run_profiled(chunk, worker, operations); });
+          [&](int worker, Operations& operations) { run_observed(chunk, worker, operations); });
     }
   }
   for (const Profile& profile : profiles) profile_.add(profile);
+  if (culprit.load())
+    throw Error(Status::kInternal,
+                std::string("operation ") + culprit.load() + " wrote behind its output");
 }
 
 void Session::run_chunk(const PackedBatch& batch, const Outputs& outputs, const Chunk& chunk,
@@ -217,14 +235,17 @@ uint64_t Session::workspace_bytes(int64_t num_tokens, int32_t num_sequences,
   const uint64_t together = workers > 1 ? lane(kTogetherTokensPerWorker * workers) : 0;
   const uint64_t bytes =
       static_cast<uint64_t>(workers) * scratch_bytes(longest) + std::max(alone, together);
-  return round_up(bytes, Arena::granularity());
+  return round_up(bytes, arena_.granularity());
 }
 
 void Session::reserve(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {
   uint64_t bytes = workspace_bytes(num_tokens, num_sequences, max_length);
   if (options_.workspace_limit > 0) bytes = std::min(bytes, options_.workspace_limit);
-  arena_.reserve(bytes);
+  const bool grown = arena_.reserve(bytes);
   stats_.memory = arena_.stats();
+  if (!grown)
+    throw Error(Status::kOutOfMemory,
+                "no memory to reserve a workspace of " + std::to_string(bytes) + " bytes");
 }
 
 }  // namespace vlt

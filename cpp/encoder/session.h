@@ -20,6 +20,7 @@ struct SessionOptions {
   int num_workers = 1;
   uint64_t workspace_limit = 0;  // bytes; 0: none
   bool profile = false;
+  AllocationCallbacks callbacks;  // where the workspace comes from; no functions: the system
 };
 
 struct SessionStats {
@@ -61,6 +62,7 @@ class Session {
   ChunkLimits chunk_limits(int32_t num_sequences, int32_t longest, int workers) const;
   Schedule schedule(const PackedBatch& batch, int32_t longest) const;
   Layout lay_out(const Schedule& schedule, int32_t longest) const;
+  std::byte* acquire(const Layout& layout);
   void run_chunks(const PackedBatch& batch, const Outputs& outputs, const Schedule& schedule,
                   const Layout& layout, std::byte* block);
   void run_chunk(const PackedBatch& batch, const Outputs& outputs, const Chunk& chunk,
@@ -68,9 +70,11 @@ class Session {
 
   const std::shared_ptr<const Model> model_;
   const SessionOptions options_;
-  const bool poison_;  // VLT_POISON_WORKSPACE: NaN in all of the workspace before each use
+  // VLT_POISON_WORKSPACE: NaN in all of the workspace before each use, red zones in it
+  const bool poison_;
   const ActivationPlan plan_;
   const std::unique_ptr<Stream> stream_;
+  CallbackMemory callback_memory_;  // unused without callbacks
   Arena arena_;
   SessionStats stats_;
   Profile profile_;

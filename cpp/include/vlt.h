@@ -125,11 +125,25 @@ VLT_API void vlt_model_free(vlt_model* model); /* sessions keep what they need *
 
 typedef struct vlt_session vlt_session;
 
+typedef void* (*vlt_allocate_function)(void* context, uint64_t num_bytes, uint64_t alignment);
+typedef void (*vlt_release_function)(void* context, void* memory, uint64_t num_bytes);
+
+/* Where a session's workspace comes from, instead of the system. Called on the thread that
+ * runs the session. allocate returns NULL when it has no memory, which ends the call with
+ * VLT_OUT_OF_MEMORY. Both functions are needed. */
+typedef struct vlt_allocator {
+  uint32_t struct_size;
+  vlt_allocate_function allocate;
+  vlt_release_function release;
+  void* context; /* passed to both; must outlive the session */
+} vlt_allocator;
+
 typedef struct vlt_session_options {
   uint32_t struct_size;
-  int32_t num_threads;      /* 0: every usable core; 1: starts no thread; at most 1024 */
-  uint64_t workspace_limit; /* bytes; a batch that needs more is run in parts; 0: no limit */
-  int32_t profile;          /* 1: measure every operation (a few per cent slower) */
+  int32_t num_threads;            /* 0: every usable core; 1: starts no thread; at most 1024 */
+  uint64_t workspace_limit;       /* bytes; a batch that needs more is run in parts; 0: no limit */
+  int32_t profile;                /* 1: measure every operation (a few per cent slower) */
+  const vlt_allocator* allocator; /* NULL: the system's memory; copied */
 } vlt_session_options;
 
 /* Sessions of one process share its worker threads; runs that need them take turns. */

@@ -10,7 +10,17 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +80,22 @@ class VltModelInfo(ctypes.Structure):
     ]
 
 
+class VltAllocator(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("allocate", CFUNCTYPE(c_void_p, c_void_p, c_uint64, c_uint64)),
+        ("release", CFUNCTYPE(None, c_void_p, c_void_p, c_uint64)),
+        ("context", c_void_p),
+    ]
+
+
 class VltSessionOptions(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint32),
         ("num_threads", c_int32),
         ("workspace_limit", c_uint64),
         ("profile", c_int32),
+        ("allocator", POINTER(VltAllocator)),
     ]
 
 

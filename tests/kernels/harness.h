@@ -129,5 +129,6 @@ class Report {
 int test_linear(const Backend& backend);
 int test_attention(const Backend& backend);
 int test_rows(const Backend& backend);
+int test_red_zones(const Backend& backend);
 
 }  // namespace vlt::tests

@@ -1,10 +1,10 @@
-// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [linear|attention|rows].
+// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones].
 // Exit status: 0 all passed, 1 some failed, 2 wrong usage, 77 this machine cannot run the backend.
 #include "harness.h"
 
 int main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
-    std::printf("usage: vlt_kernel_tests BACKEND [linear|attention|rows]\n");
+    std::printf("usage: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones]\n");
     return 2;
   }
   const vlt::BackendChoice choice = vlt::choose_cpu_backend(argv[1]);
@@ -23,5 +23,6 @@ int main(int argc, char** argv) {
   run_if_wanted("linear", vlt::tests::test_linear);
   run_if_wanted("attention", vlt::tests::test_attention);
   run_if_wanted("rows", vlt::tests::test_rows);
+  run_if_wanted("red_zones", vlt::tests::test_red_zones);
   return run == 0 ? 2 : failed > 0;
 }

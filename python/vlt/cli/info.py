@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlt.handles import Model
+from vlt.handles import Model, Session
 from vlt.text_config import TextConfig
 from vlt.token_encoder import weights_of
 
 from .common import add_command, megabytes
 
 if TYPE_CHECKING:
-    import argparse
-
     from numpy.typing import NDArray
 
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -35,7 +35,9 @@ ARCHITECTURE = (
 
 EXAMPLES = """\
   vlt info weights.bin
-  vlt info all-MiniLM-L6-v2/ --json"""
+  vlt info all-MiniLM-L6-v2/ --json
+  vlt info weights.bin --memory 4096,32,512     workspace of batches up to 4,096 tokens in 32
+                                                sequences of at most 512"""
 
 
 def add_parser(commands: Any) -> None:
@@ -49,15 +51,40 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="a weights file or a model folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--memory",
+        type=batch_size,
+        metavar="T,S,L",
+        help="also say what workspace batches of T tokens, S sequences, the longest of L, need",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads for --memory; all usable cores if left out",
+    )
+
+
+def batch_size(text: str) -> tuple[int, int, int]:
+    """T,S,L as three numbers."""
+    try:
+        tokens, sequences, longest = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected three numbers T,S,L such as 4096,32,512, not {text!r}"
+        ) from None
+    return tokens, sequences, longest
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the facts, for people or as JSON."""
-    facts = describe(options.path)
+    facts = describe(options.path, options.memory, options.threads)
     print(json.dumps(facts, indent=2, ensure_ascii=False) if options.json else as_text(facts))
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(
+    path: Path, memory: tuple[int, int, int] | None = None, threads: int | None = None
+) -> dict[str, Any]:
     """Everything worth knowing; the library has checked the file before it is read here."""
     source = weights_of(path)
     model = Model(source)
@@ -87,6 +114,17 @@ def describe(path: Path) -> dict[str, Any]:
         "kernels": info["kernels"],
         "outputs": ["hidden", "embedding"] if embeds else ["hidden"],
         "encodes_texts": with_tokenizer,
+    } | ({"memory": describe_memory(model, memory, threads)} if memory else {})
+
+
+def describe_memory(
+    model: Model, batch: tuple[int, int, int], threads: int | None
+) -> dict[str, int]:
+    """The workspace that batches up to this size need."""
+    with closing(Session(model, threads)) as session:
+        workspace = session.workspace_bytes(*batch)
+    return dict(zip(("num_tokens", "num_sequences", "max_length"), batch, strict=True)) | {
+        "workspace_bytes": workspace
     }
 
 
@@ -128,5 +166,11 @@ def as_text(facts: dict[str, Any]) -> str:
         f"{megabytes(facts['weight_bytes'])} of memory",
         "gives": " and ".join(facts["outputs"]),
     }
+    if "memory" in facts:
+        memory = facts["memory"]
+        lines["workspace"] = (
+            f"{megabytes(memory['workspace_bytes'])} for up to {memory['num_tokens']:,} tokens in "
+            f"{memory['num_sequences']:,} sequences of at most {memory['max_length']:,}"
+        )
     width = max(map(len, lines)) + 2
     return "\n".join([facts["path"], *(f"  {key:{width}}{text}" for key, text in lines.items())])

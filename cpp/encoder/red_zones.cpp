@@ -1,0 +1,31 @@
+#include "encoder/red_zones.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace vlt {
+namespace {
+
+constexpr int kPattern = 0xa5;
+
+}  // namespace
+
+std::byte* RedZoneObserver::zone_of(const Matrix& out) const {
+  auto* data = reinterpret_cast<std::byte*>(out.data);
+  if (data < begin_ || data >= end_) return nullptr;
+  return reinterpret_cast<std::byte*>(out.data + out.rows * out.stride);
+}
+
+void RedZoneObserver::before(const Operation& operation) {
+  if (std::byte* zone = zone_of(operation.out)) std::memset(zone, kPattern, kRedZoneBytes);
+}
+
+void RedZoneObserver::after(const Operation& operation) {
+  const std::byte* zone = zone_of(operation.out);
+  if (!zone) return;
+  const bool intact =
+      std::all_of(zone, zone + kRedZoneBytes, [](std::byte b) { return b == std::byte{kPattern}; });
+  if (!intact) culprit_.store(operation.name);
+}
+
+}  // namespace vlt
