@@ -22,7 +22,8 @@ Arena::~Arena() { release_all(); }
 
 std::byte* Arena::acquire(uint64_t bytes) {
   bytes = std::max<uint64_t>(bytes, 1);
-  if (bytes <= held_) shrink_if_idle(bytes);
+  recent_[num_requests_++ % kPatience] = bytes;
+  if (bytes <= held_) shrink_if_idle();
   if (bytes > held_ && !grow(bytes)) return nullptr;
   return base_;
 }
@@ -33,17 +34,18 @@ bool Arena::reserve(uint64_t bytes) {
   return true;
 }
 
+uint64_t Arena::step(uint64_t bytes) const {
+  return std::max(bytes >= kLargeBlock ? kLargeStep : kSmallStep, source_.granularity());
+}
+
 // What to hold for `bytes`: whole steps, unless the limit is nearer.
 uint64_t Arena::stepped(uint64_t bytes) const {
-  const uint64_t step =
-      std::max(bytes >= kLargeBlock ? kLargeStep : kSmallStep, source_.granularity());
-  const uint64_t whole = round_up(bytes, step);
+  const uint64_t whole = round_up(bytes, step(bytes));
   return limit_ == 0 || whole <= limit_ ? whole : round_up(bytes, source_.granularity());
 }
 
 bool Arena::grow(uint64_t bytes) {
-  small_requests_ = 0;
-  const uint64_t target = stepped(bytes);
+  const uint64_t target = stepped(std::max(bytes, floor_));
   const bool in_place = source_.grows_in_place() && base_ && target <= reserved_;
   if (in_place ? !source_.commit(base_, held_, target) : !move_to(target)) return false;
   ++stats_.system_allocations;
@@ -51,8 +53,8 @@ bool Arena::grow(uint64_t bytes) {
   return true;
 }
 
-// A block of another size in place of the present one, whose contents nobody needs. The old one
-// goes first where both could not be had at once.
+// A block of another size in place of the present one. Nobody needs its contents, so it goes first:
+// the two are never held at once.
 bool Arena::move_to(uint64_t bytes) {
   release_all();
   uint64_t reservation = bytes;
@@ -69,15 +71,12 @@ bool Arena::move_to(uint64_t bytes) {
   return false;
 }
 
-void Arena::shrink_if_idle(uint64_t bytes) {
-  if (static_cast<double>(bytes) * kSlack >= static_cast<double>(held_)) {
-    small_requests_ = 0;
+void Arena::shrink_if_idle() {
+  const uint64_t need = *std::max_element(recent_.begin(), recent_.end());
+  if (static_cast<double>(need) * kSlack + static_cast<double>(step(need)) >=
+      static_cast<double>(held_))
     return;
-  }
-  largest_small_request_ = small_requests_ == 0 ? bytes : std::max(largest_small_request_, bytes);
-  if (++small_requests_ < kPatience) return;
-  small_requests_ = 0;
-  const uint64_t target = stepped(std::max(largest_small_request_, floor_));
+  const uint64_t target = stepped(std::max(need, floor_));
   if (target >= held_) return;
   const bool done =
       source_.grows_in_place() ? source_.decommit(base_, target, held_) : move_to(target);

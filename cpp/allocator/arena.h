@@ -11,6 +11,7 @@
 // step in which memory is taken.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -35,7 +36,7 @@ class Arena {
 
   // A block of at least `bytes`, aligned to the source's granularity, valid until the next call;
   // what it holds is undefined. Null when the source refuses: the arena then holds what it held, or
-  // nothing where the source cannot grow in place.
+  // nothing where the block had to move to grow.
   std::byte* acquire(uint64_t bytes);
 
   // Grows to `bytes` now and never holds less again. False when the source refuses.
@@ -44,13 +45,14 @@ class Arena {
   const ArenaStats& stats() const { return stats_; }
   uint64_t granularity() const { return source_.granularity(); }
 
-  static constexpr int kPatience = 16;
+  static constexpr int kPatience = 32;
   static constexpr double kSlack = 1.5;
 
  private:
   bool grow(uint64_t bytes);
   bool move_to(uint64_t bytes);
-  void shrink_if_idle(uint64_t bytes);
+  void shrink_if_idle();
+  uint64_t step(uint64_t bytes) const;
   uint64_t stepped(uint64_t bytes) const;
   void release_all() noexcept;
   void note_held(uint64_t bytes);
@@ -62,8 +64,8 @@ class Arena {
   uint64_t reserved_ = 0;
   uint64_t held_ = 0;
   ArenaStats stats_;
-  int small_requests_ = 0;
-  uint64_t largest_small_request_ = 0;
+  std::array<uint64_t, kPatience> recent_{};  // the last requests, a ring
+  uint64_t num_requests_ = 0;
 };
 
 }  // namespace vlt

@@ -31,6 +31,7 @@ Stacking place_in_sequence(const std::vector<UsageRecord>& records,
   std::vector<size_t> placed;  // ascending by offset
   for (const size_t current : sequence) {
     const uint64_t size = sizes[current];
+    if (size == 0) continue;
     uint64_t best = 0, best_gap = std::numeric_limits<uint64_t>::max(), top = 0;
     for (const size_t other : placed) {
       if (!meet(records[current], records[other])) continue;
@@ -125,9 +126,10 @@ LifetimePlan::LifetimePlan(std::vector<UsageRecord> records, uint64_t alignment,
     : records_(std::move(records)), alignment_(alignment) {
   std::vector<uint64_t> sizes;
   for (size_t i = 0; i < records_.size(); ++i) sizes.push_back(size(i, typical));
-  const Stacking stacking =
-      search(records_, sizes, live_bytes_bound(records_, alignment_, typical));
+  Stacking stacking = search(records_, sizes, live_bytes_bound(records_, alignment_, typical));
 
+  for (size_t i = 0; i < records_.size(); ++i)
+    if (sizes[i] == 0) stacking.offsets[i] = stacking.peak;
   order_.resize(records_.size());
   std::iota(order_.begin(), order_.end(), size_t{0});
   std::stable_sort(order_.begin(), order_.end(),

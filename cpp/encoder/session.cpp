@@ -19,6 +19,7 @@ bool poison_requested() {
   return value && std::strcmp(value, "1") == 0;
 }
 
+uint64_t round_down(uint64_t bytes, uint64_t step) { return bytes / step * step; }
 uint64_t round_up(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
 
 // Every byte 0xff makes every float a NaN.
@@ -240,7 +241,8 @@ uint64_t Session::workspace_bytes(int64_t num_tokens, int32_t num_sequences,
 
 void Session::reserve(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {
   uint64_t bytes = workspace_bytes(num_tokens, num_sequences, max_length);
-  if (options_.workspace_limit > 0) bytes = std::min(bytes, options_.workspace_limit);
+  if (options_.workspace_limit > 0)
+    bytes = std::min(bytes, round_down(options_.workspace_limit, arena_.granularity()));
   const bool grown = arena_.reserve(bytes);
   stats_.memory = arena_.stats();
   if (!grown)

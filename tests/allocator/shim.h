@@ -18,7 +18,7 @@ void shim_plan(int32_t num_records, const int32_t* first_op, const int32_t* last
                const uint64_t* num_sequences, uint64_t* offsets, uint64_t* peaks, uint64_t* bounds,
                double* times);
 
-// The most tokens that fit `bytes` with that many sequences, by a plan made for (tokens, 1).
+// The most tokens that fit `bytes` with that many sequences, by a plan made for 128 tokens in one.
 uint64_t shim_most_tokens(int32_t num_records, const int32_t* first_op, const int32_t* last_op,
                           const uint64_t* constant_bytes, const uint64_t* bytes_per_token,
                           const uint64_t* bytes_per_sequence, uint64_t alignment, uint64_t bytes,
