@@ -47,7 +47,7 @@ def test_client(weights: Path, tmp_path: Path) -> None:
     source = ROOT / "tests" / "c" / "client.c"
     rpath = f"-Wl,-rpath,{library.parent}"
     cc = compiler("CC", "cc")
-    run(cc, "-std=c99", *STRICT, source, library, rpath, "-o", client)
+    run(cc, "-std=c99", *STRICT, source, library, rpath, "-lm", "-o", client)
 
     printed = [[float(word) for word in line.split()] for line in run(client, weights).splitlines()]
     with vlt.Encoder(weights) as encoder:

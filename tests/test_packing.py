@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vlt
 from vlt import InvalidArgumentError, PackedArray, pack
 
 RAGGED = [[5, 6, 7], [], [8]]
@@ -195,3 +196,24 @@ def test_packed_array_refuses_to_become_one_array(states: PackedArray) -> None:
 
 def test_packed_array_shows_its_lengths(states: PackedArray) -> None:
     assert repr(states) == "PackedArray(3 sequences, lengths [3, 0, 3], values [6, 2] float32)"
+
+
+@pytest.mark.parametrize(
+    ("values", "starts"),
+    [
+        (np.ones(4, np.int8), np.array([0, 4], np.int32)),
+        (np.ones(4, np.int32), np.array([0, 4], np.int64)),
+        (np.ones((2, 2), np.int32), np.array([0, 4], np.int32)),
+        ([1, 1, 1, 1], np.array([0, 4], np.int32)),
+        (np.ones(0, np.int32), np.zeros(0, np.int32)),
+    ],
+)
+def test_packed_ids_are_what_the_library_reads(values: Any, starts: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="PackedIds"):
+        vlt.PackedIds(values, starts)
+
+
+def test_packed_ids_need_not_be_contiguous(tiny_encoder: vlt.Encoder) -> None:
+    values = np.arange(1, 21, dtype=np.int32)[::2]
+    strided = tiny_encoder.run(vlt.PackedIds(values, np.array([0, 10], np.int32)))
+    np.testing.assert_array_equal(strided.values, tiny_encoder.run(values).values)

@@ -78,7 +78,7 @@ def report_planning(threads: int) -> None:
 
     one = session_planning.measure(threads)
     print(
-        f"bert-base, {one.num_sequences} sequences of at most 128 tokens, {one.num_tokens} in all, "
+        f"bert-base, {one.num_sequences} sequences of 128 tokens, "
         f"{threads} threads: a run takes {1e3 * one.run_seconds:.1f} ms, of which planning "
         f"{1e6 * one.planning_seconds:.1f} µs, {one.planning_seconds / one.run_seconds:.4%} "
         f"(medians of {one.runs} runs)"

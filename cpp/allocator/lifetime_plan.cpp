@@ -146,19 +146,20 @@ uint64_t LifetimePlan::size(size_t index, const BatchSize& batch) const {
   return round_up(records_[index].bytes(batch), alignment_);
 }
 
-std::vector<uint64_t> LifetimePlan::offsets(const BatchSize& batch) const {
-  std::vector<uint64_t> result(records_.size(), 0);
-  for (size_t k = 0; k < order_.size(); ++k)
+uint64_t LifetimePlan::place(const BatchSize& batch, uint64_t* offsets) const {
+  uint64_t peak = 0;
+  for (size_t k = 0; k < order_.size(); ++k) {
+    uint64_t& offset = offsets[order_[k]] = 0;
     for (const size_t lower : below_[k])
-      result[order_[k]] = std::max(result[order_[k]], result[lower] + size(lower, batch));
-  return result;
+      offset = std::max(offset, offsets[lower] + size(lower, batch));
+    peak = std::max(peak, offset + size(order_[k], batch));
+  }
+  return peak;
 }
 
 uint64_t LifetimePlan::peak_bytes(const BatchSize& batch) const {
-  const std::vector<uint64_t> begin = offsets(batch);
-  uint64_t peak = 0;
-  for (size_t i = 0; i < records_.size(); ++i) peak = std::max(peak, begin[i] + size(i, batch));
-  return peak;
+  std::vector<uint64_t> offsets(records_.size());
+  return place(batch, offsets.data());
 }
 
 uint64_t LifetimePlan::most_tokens(uint64_t bytes, uint64_t num_sequences) const {

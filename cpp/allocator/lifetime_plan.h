@@ -58,8 +58,9 @@ class LifetimePlan {
   // token, say) have the same best order whatever the batch. alignment is a power of two.
   LifetimePlan(std::vector<UsageRecord> records, uint64_t alignment, const BatchSize& typical);
 
-  // Offsets of the records from the start of the block, multiples of the alignment.
-  std::vector<uint64_t> offsets(const BatchSize& batch) const;
+  // Writes the offset of each record from the start of the block, a multiple of the alignment, and
+  // returns the bytes of the block. Allocates nothing.
+  uint64_t place(const BatchSize& batch, uint64_t* offsets) const;
 
   // Bytes of the block; never falls when the batch grows in either size.
   uint64_t peak_bytes(const BatchSize& batch) const;

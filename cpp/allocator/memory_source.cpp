@@ -42,15 +42,18 @@ constexpr uint64_t kCallbackGranularity = 4096;
 }  // namespace
 
 MemorySource& host_memory() {
-  static HostMemory memory;
+  static HostMemory& memory = *new HostMemory;  // never destroyed: sessions may outlive main()
   return memory;
 }
 
 uint64_t CallbackMemory::granularity() const { return kCallbackGranularity; }
 
 std::byte* CallbackMemory::reserve(uint64_t bytes) {
-  return static_cast<std::byte*>(
-      callbacks_.allocate(callbacks_.context, bytes, kCallbackGranularity));
+  void* memory = callbacks_.allocate(callbacks_.context, bytes, kCallbackGranularity);
+  if (reinterpret_cast<uintptr_t>(memory) % kCallbackGranularity == 0)
+    return static_cast<std::byte*>(memory);
+  callbacks_.release(callbacks_.context, memory, bytes);  // not aligned as asked: of no use
+  return nullptr;
 }
 
 // A block is there, whole, from reserve() to unreserve().

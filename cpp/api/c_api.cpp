@@ -129,8 +129,12 @@ void add_output(const vlt_output& output, int32_t index, const vlt::Architecture
 int32_t vlt_abi_version(void) { return VLT_ABI_VERSION; }
 
 const char* vlt_build_info(void) {
-  static const std::string info = build_info();
-  return info.c_str();
+  try {
+    static const std::string info = build_info();
+    return info.c_str();
+  } catch (...) {
+    return "{}";  // no memory for the text; the next call may have some
+  }
 }
 
 const char* vlt_last_error(void) { return vlt::last_error(); }
@@ -277,13 +281,13 @@ vlt_status vlt_session_get_profile(const vlt_session* session, vlt_profile_entry
   return vlt::guarded([&] {
     require(session != nullptr, "session is NULL");
     require(count != nullptr, "count is NULL; pass the capacity of entries");
-    const auto& rows = session->session.profile().rows();
-    auto written = static_cast<int32_t>(rows.size());
+    const vlt::Profile& profile = session->session.profile();
+    auto written = static_cast<int32_t>(profile.size());
     if (entries) {
       require(*count >= 0, "count is " + std::to_string(*count) + "; it must be 0 or more");
       written = std::min(written, *count);
       for (int32_t i = 0; i < written; ++i) {
-        const vlt::ProfileRow& row = rows[static_cast<size_t>(i)];
+        const vlt::ProfileRow& row = profile.begin()[i];
         entries[i] = {row.name, row.calls, row.seconds / session->session.num_workers(), row.flops};
       }
     }

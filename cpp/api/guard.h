@@ -31,13 +31,16 @@ inline void require(bool condition, const std::string& message) {
   if (!condition) throw Error(Status::kInvalidArgument, message);
 }
 
+// No version of any struct will be larger: more is a struct_size that was never set.
+inline constexpr uint32_t kLargestStruct = 4096;
+
 // Copies a caller's struct of any size: fields it does not have are zero, and a field that this
 // library does not know must be zero. `name` is what messages call it.
 template <typename Struct>
 Struct read_struct(const Struct* given, const char* name) {
   uint32_t size = 0;
   std::memcpy(&size, given, sizeof(size));
-  require(size >= sizeof(uint32_t) && size <= 4096,
+  require(size >= sizeof(uint32_t) && size <= kLargestStruct,
           std::string(name) + ".struct_size is " + std::to_string(size) + "; set it to sizeof(" +
               name + "), here " + std::to_string(sizeof(Struct)));
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
@@ -50,17 +53,20 @@ Struct read_struct(const Struct* given, const char* name) {
   return known;
 }
 
-// Writes the part of `result` that the caller's struct has room for, leaving its struct_size.
+// Writes the part of `result` that the caller's struct has room for, leaving its struct_size;
+// fields that only the caller knows become zero.
 template <typename Struct>
 void write_struct(Struct result, Struct* out, const char* name) {
   require(out != nullptr, std::string(name) + " is NULL; pass a struct to fill");
   uint32_t size = 0;
   std::memcpy(&size, out, sizeof(size));
-  require(size >= sizeof(uint32_t), std::string(name) + ".struct_size is " + std::to_string(size) +
-                                        "; set it to sizeof(" + name + "), here " +
-                                        std::to_string(sizeof(Struct)));
+  require(size >= sizeof(uint32_t) && size <= kLargestStruct,
+          std::string(name) + ".struct_size is " + std::to_string(size) + "; set it to sizeof(" +
+              name + "), here " + std::to_string(sizeof(Struct)));
   result.struct_size = size;
   std::memcpy(out, &result, size < sizeof(Struct) ? size : sizeof(Struct));
+  auto* bytes = reinterpret_cast<unsigned char*>(out);
+  if (size > sizeof(Struct)) std::memset(bytes + sizeof(Struct), 0, size - sizeof(Struct));
 }
 
 }  // namespace vlt

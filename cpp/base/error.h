@@ -6,7 +6,7 @@
 
 namespace vlt {
 
-// Values are those of vlt_status in vlt.h; c_api.cpp asserts that they agree.
+// Values are those of vlt_status in vlt.h; guard.cpp asserts that they agree.
 enum class Status : int {
   kInvalidArgument = 1,
   kOutOfMemory = 2,

@@ -1,6 +1,7 @@
 #include "encoder/activations.h"
 
 #include <algorithm>
+#include <array>
 
 namespace vlt {
 namespace {
@@ -58,8 +59,9 @@ int64_t ActivationPlan::most_tokens(uint64_t bytes, int64_t num_sequences) const
 
 Activations ActivationPlan::place(std::byte* block, int64_t num_tokens,
                                   int64_t num_sequences) const {
-  const std::vector<uint64_t> offsets =
-      plan_.offsets({static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(num_sequences)});
+  std::array<uint64_t, kNumBuffers> offsets;
+  plan_.place({static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(num_sequences)},
+              offsets.data());
   const auto view = [&](Buffer buffer, const Shape& shape, int64_t rows) {
     return Matrix{reinterpret_cast<float*>(block + offsets[buffer]), rows, shape.cols,
                   shape.stride};

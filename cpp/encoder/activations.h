@@ -20,7 +20,7 @@ struct Activations {
   Matrix pooled[2];  // [S, widest head step] for heads with dense steps
 };
 
-// Planned once for a model; every chunk is the plan scaled by its T and S.
+// Planned once for a session; every chunk is the plan evaluated for its T and S.
 class ActivationPlan {
  public:
   // red_zone_bytes: left free behind every activation, see red_zones.h.

@@ -1,17 +1,19 @@
 #include "encoder/profile.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 
 namespace vlt {
 
 void Profile::add(const ProfileRow& measured) {
-  const auto same_name = [&](const ProfileRow& row) {
-    return std::strcmp(row.name, measured.name) == 0;
-  };
-  const auto row = std::find_if(rows_.begin(), rows_.end(), same_name);
-  if (row == rows_.end()) {
-    rows_.push_back(measured);
+  const auto end = rows_.begin() + static_cast<std::ptrdiff_t>(num_rows_);
+  const auto row = std::find_if(rows_.begin(), end, [&](const ProfileRow& r) {
+    return std::strcmp(r.name, measured.name) == 0;
+  });
+  if (row == end) {
+    assert(num_rows_ < rows_.size());
+    rows_[num_rows_++] = measured;
     return;
   }
   row->calls += measured.calls;
@@ -20,7 +22,7 @@ void Profile::add(const ProfileRow& measured) {
 }
 
 void Profile::add(const Profile& other) {
-  for (const ProfileRow& row : other.rows_) add(row);
+  for (const ProfileRow& row : other) add(row);
 }
 
 }  // namespace vlt

@@ -1,9 +1,9 @@
 // Time per operation: an observer that measures, and the table it adds up in.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
-#include <vector>
 
 #include "encoder/observed_operations.h"
 
@@ -16,31 +16,34 @@ struct ProfileRow {
   double flops = 0;
 };
 
-// Rows in the order the operations first ran.
+// Rows in the order the operations first ran. Allocates nothing: workers add to it.
 class Profile {
  public:
   void add(const ProfileRow& measured);
   void add(const Profile& other);
-  const std::vector<ProfileRow>& rows() const { return rows_; }
+  const ProfileRow* begin() const { return rows_.data(); }
+  const ProfileRow* end() const { return rows_.data() + num_rows_; }
+  size_t size() const { return num_rows_; }
 
  private:
-  std::vector<ProfileRow> rows_;
+  std::array<ProfileRow, 16> rows_;  // twice as many as there are names
+  size_t num_rows_ = 0;
 };
 
-// One per worker. `worker_share` is this worker's part of each operation: 1 when it works alone.
+// One per worker; of workers that share operations, one counts calls and products for all.
 class ProfileObserver final : public Observer {
  public:
-  ProfileObserver(Profile& profile, double worker_share)
-      : profile_(profile), share_(worker_share) {}
+  ProfileObserver(Profile& profile, bool counts) : profile_(profile), counts_(counts) {}
   void before(const Operation&) override { start_ = std::chrono::steady_clock::now(); }
   void after(const Operation& operation) override {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
-    profile_.add({operation.name, 1, elapsed.count(), operation.flops * share_});
+    profile_.add({operation.name, counts_ ? uint64_t{1} : uint64_t{0}, elapsed.count(),
+                  counts_ ? operation.flops : 0.0});
   }
 
  private:
   Profile& profile_;
-  const double share_;
+  const bool counts_;
   std::chrono::steady_clock::time_point start_;
 };
 

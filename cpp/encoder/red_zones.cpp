@@ -25,7 +25,8 @@ void RedZoneObserver::after(const Operation& operation) {
   if (!zone) return;
   const bool intact =
       std::all_of(zone, zone + kRedZoneBytes, [](std::byte b) { return b == std::byte{kPattern}; });
-  if (!intact) culprit_.store(operation.name);
+  const char* nobody = nullptr;
+  if (!intact) culprit_.compare_exchange_strong(nobody, operation.name);
 }
 
 }  // namespace vlt

@@ -19,7 +19,7 @@ inline constexpr uint64_t kRedZoneBytes = 64;
 class RedZoneObserver final : public Observer {
  public:
   // Guards outputs inside [block, block + bytes), which leaves out the caller's arrays. The name
-  // of the first operation caught is put into `culprit`, which workers share.
+  // of the first operation caught is put into `culprit`, which workers share. Of workers that share an operation only one may observe it.
   RedZoneObserver(const std::byte* block, uint64_t bytes, std::atomic<const char*>& culprit)
       : begin_(block), end_(block + bytes), culprit_(culprit) {}
   void before(const Operation& operation) override;

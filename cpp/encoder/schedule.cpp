@@ -10,7 +10,7 @@ namespace {
 // 4 bytes a weight at 20 GB/s against 2 operations a weight and token at 90 GFLOP/s.
 constexpr double kWeightStreamTokens = 8;
 
-// A barrier of all workers is about 3 µs, and there are 6 a layer.
+// A barrier of all workers is about 3 µs, and there are 6 to 8 a layer.
 constexpr double kBarrierFlops = 3e-6 * 90e9;
 
 struct CostModel {

@@ -1,10 +1,12 @@
 #include "encoder/session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "encoder/forward.h"
@@ -19,9 +21,6 @@ bool poison_requested() {
   return value && std::strcmp(value, "1") == 0;
 }
 
-uint64_t round_down(uint64_t bytes, uint64_t step) { return bytes / step * step; }
-uint64_t round_up(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
-
 // Every byte 0xff makes every float a NaN.
 void poison(std::byte* begin, uint64_t bytes) { std::memset(begin, 0xff, bytes); }
 
@@ -34,156 +33,84 @@ int32_t longest_sequence(const PackedBatch& batch) {
 
 }  // namespace
 
-// The workspace of one run:
-//
-//   │ scratch of worker 0 │ … │ activations of lane 0 │ … │
-//
-// A lane is a worker that works alone, or all of them together.
-struct Session::Layout {
-  uint64_t scratch_bytes = 0;  // of one worker
-  uint64_t lane_bytes = 0;
-  uint64_t lanes_offset = 0;
-  uint64_t total_bytes = 0;
-
-  std::byte* lane(std::byte* block, int index) const {
-    return block + lanes_offset + static_cast<uint64_t>(index) * lane_bytes;
-  }
-};
-
 Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options)
     : model_(std::move(model)),
-      options_(options),
+      profiling_(options.profile),
       poison_(poison_requested()),
-      plan_(model_->architecture(), model_->backend(), poison_ ? kRedZoneBytes : 0),
       stream_(model_->backend().create_stream(options.num_workers)),
       callback_memory_(options.callbacks),
-      arena_(options.callbacks.allocate ? callback_memory_ : host_memory(),
-             options.workspace_limit) {}
-
-uint64_t Session::scratch_bytes(int64_t longest) const {
-  return model_->backend().scratch_bytes(longest, model_->architecture().head_size);
-}
-
-Session::Layout Session::lay_out(const Schedule& schedule, int32_t longest) const {
-  Layout layout;
-  int64_t tokens = 0, sequences = 0;
-  for (const Chunk& chunk : schedule.chunks) {
-    tokens = std::max(tokens, chunk.num_tokens);
-    sequences = std::max<int64_t>(sequences, chunk.end - chunk.first);
-  }
-  const auto workers = static_cast<uint64_t>(schedule.workers);
-  const uint64_t lanes = schedule.mode == Stream::Mode::kAlone ? workers : 1;
-  layout.scratch_bytes = scratch_bytes(longest);
-  layout.lane_bytes = plan_.bytes(tokens, sequences);
-  layout.lanes_offset = workers * layout.scratch_bytes;
-  layout.total_bytes = layout.lanes_offset + lanes * layout.lane_bytes;
-  return layout;
-}
-
-// What chunks may hold so that `workers` workers stay within the workspace limit: as many sequences
-// as leave room for the longest one, as many tokens as leave room for those. Zeros: no way.
-ChunkLimits Session::chunk_limits(int32_t num_sequences, int32_t longest, int workers) const {
-  ChunkLimits limits{kAloneTokens, kTogetherTokensPerWorker * workers,
-                     std::clamp(num_sequences, 1, kMaxChunkSequences)};
-  if (options_.workspace_limit == 0) return limits;
-  const uint64_t scratch = static_cast<uint64_t>(workers) * scratch_bytes(longest);
-  const uint64_t limit = options_.workspace_limit / arena_.granularity() * arena_.granularity();
-  if (limit < scratch) return {};
-  const uint64_t left = limit - scratch;
-  const int64_t needed = std::max(longest, 1);
-  while (limits.sequences > 1 && plan_.most_tokens(left, limits.sequences) < needed)
-    limits.sequences /= 2;
-  const auto fit = [&](int64_t wanted, uint64_t bytes) -> int64_t {
-    const int64_t most = plan_.most_tokens(bytes, limits.sequences);
-    return most < needed ? 0 : std::min(wanted, most);
-  };
-  limits.alone_tokens = fit(limits.alone_tokens, left / static_cast<uint64_t>(workers));
-  limits.together_tokens = fit(limits.together_tokens, left);
-  return limits;
-}
-
-Schedule Session::schedule(const PackedBatch& batch, int32_t longest) const {
-  // Fewer workers need less scratch: where the limit is tight, one has to do.
-  for (const int workers : {stream_->num_workers(), 1}) {
-    const ChunkLimits limits = chunk_limits(batch.num_sequences, longest, workers);
-    if (limits.alone_tokens > 0 || (limits.together_tokens > 0 && workers > 1))
-      return make_schedule(batch.sequence_starts, batch.num_sequences, model_->architecture(),
-                           workers, limits);
-  }
-  const uint64_t needed =
-      round_up(scratch_bytes(longest) + plan_.bytes(std::max(longest, 1), 1), arena_.granularity());
-  throw Error(Status::kOutOfMemory, "a sequence of " + std::to_string(longest) + " tokens needs " +
-                                        std::to_string(needed) +
-                                        " bytes of workspace; the limit is " +
-                                        std::to_string(options_.workspace_limit));
-}
+      memory_source_(options.callbacks.allocate ? callback_memory_ : host_memory()),
+      limit_(options.workspace_limit),
+      plan_(*model_, stream_->num_workers(), limit_, memory_source_.granularity(),
+            poison_ ? kRedZoneBytes : 0),
+      arena_(memory_source_, limit_) {}
 
 void Session::run(const PackedBatch& batch, const Outputs& outputs) {
   check_batch(batch, model_->architecture());
-  stop_.store(false);
-  running_.store(true);
-  struct Finish {
-    std::atomic<bool>& running;
-    ~Finish() { running.store(false); }
-  } finish{running_};
+  const StopSignal::Run run(stop_);
 
   const auto start = std::chrono::steady_clock::now();
   const int32_t longest = longest_sequence(batch);
-  const Schedule plan = schedule(batch, longest);
-  const Layout layout = lay_out(plan, longest);
+  const Schedule schedule = plan_.schedule(batch.sequence_starts, batch.num_sequences, longest);
+  const WorkspaceLayout layout = plan_.layout(schedule, longest);
   stats_.planning_seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  std::byte* block = acquire(layout);
-  stats_.planned_peak_bytes = round_up(layout.total_bytes, arena_.granularity());
-  run_chunks(batch, outputs, plan, layout, block);
+  std::byte* block = acquire(layout.total_bytes);
+  stats_.planned_peak_bytes = layout.total_bytes;
+  run_chunks(batch, outputs, schedule, layout, block);
   ++stats_.runs;
-  stats_.parts += plan.chunks.size();
-  if (stop_.load()) throw Error(Status::kCancelled, "the run was cancelled");
+  stats_.parts += schedule.chunks.size();
+  if (stop_.requested()) throw Error(Status::kCancelled, "the run was cancelled");
 }
 
-std::byte* Session::acquire(const Layout& layout) {
-  std::byte* block = arena_.acquire(layout.total_bytes);
+std::byte* Session::acquire(uint64_t bytes) {
+  std::byte* block = arena_.acquire(bytes);
   stats_.memory = arena_.stats();
   if (!block)
-    throw Error(Status::kOutOfMemory, "no memory for a workspace of " +
-                                          std::to_string(layout.total_bytes) +
+    throw Error(Status::kOutOfMemory, "no memory for a workspace of " + std::to_string(bytes) +
                                           " bytes; a smaller workspace_limit may help");
   return block;
 }
 
-void Session::run_chunks(const PackedBatch& batch, const Outputs& outputs, const Schedule& plan,
-                         const Layout& layout, std::byte* block) {
-  const bool alone = plan.mode == Stream::Mode::kAlone;
-  const std::function<bool()> stop_requested = [this] { return stop_.load(); };
-  std::vector<Profile> profiles(static_cast<size_t>(plan.workers));
+// Nothing that runs on several workers may throw, so nothing there allocates: a worker that left
+// would keep the others waiting at a barrier.
+void Session::run_chunks(const PackedBatch& batch, const Outputs& outputs, const Schedule& schedule,
+                         const WorkspaceLayout& layout, std::byte* block) {
+  const bool alone = schedule.mode == Stream::Mode::kAlone;
+  const std::function<bool()> stop_requested = [this] { return stop_.requested(); };
+  std::vector<Profile> profiles(static_cast<size_t>(schedule.workers));
   std::atomic<const char*> culprit{nullptr};
+
   const auto run_observed = [&](const Chunk& chunk, int worker, Operations& operations) {
     std::byte* lane = layout.lane(block, alone ? worker : 0);
-    ProfileObserver profiler(profiles[static_cast<size_t>(worker)],
-                             alone ? 1.0 : 1.0 / plan.workers);
+    // What all do together is one call, and only the first worker looks at red zones.
+    const bool first = alone || worker == 0;
+    ProfileObserver profiler(profiles[static_cast<size_t>(worker)], first);
     RedZoneObserver guard(block, layout.total_bytes, culprit);
-    ObservedOperations profiled(operations, profiler), guarded(operations, guard);
-    Operations& observed = poison_ ? guarded : options_.profile ? profiled : operations;
-    run_chunk(batch, outputs, chunk, lane, observed);
+    ObservedOperations profiled(operations, profiler);
+    Operations& measured = profiling_ ? profiled : operations;
+    ObservedOperations guarded(measured, guard);
+    run_chunk(batch, outputs, chunk, lane, poison_ && first ? guarded : measured);
   };
 
   if (alone) {
     if (poison_) poison(block, layout.lanes_offset);
     std::atomic<size_t> next{0};
-    stream_->run(plan.mode, plan.workers, block, layout.scratch_bytes, stop_requested,
+    stream_->run(schedule.mode, schedule.workers, block, layout.scratch_bytes, stop_requested,
                  [&](int worker, Operations& operations) {
-                   for (size_t i; !stop_.load() && (i = next.fetch_add(1)) < plan.chunks.size();) {
+                   for (size_t i;
+                        !stop_.requested() && (i = next.fetch_add(1)) < schedule.chunks.size();) {
                      if (poison_) poison(layout.lane(block, worker), layout.lane_bytes);
-                     run_observed(plan.chunks[i], worker, operations);
+                     run_observed(schedule.chunks[i], worker, operations);
                    }
                  });
   } else {
-    for (const Chunk& chunk : plan.chunks) {
-      if (stop_.load()) break;
+    for (const Chunk& chunk : schedule.chunks) {
+      if (stop_.requested()) break;
       if (poison_) poison(block, layout.total_bytes);
       stream_->run(
-          plan.mode, plan.workers, block, layout.scratch_bytes, stop_requested,
+          schedule.mode, schedule.workers, block, layout.scratch_bytes, stop_requested,
           [&](int worker, Operations& operations) { run_observed(chunk, worker, operations); });
     }
   }
@@ -194,7 +121,7 @@ void Session::run_chunks(const PackedBatch& batch, const Outputs& outputs, const
 }
 
 void Session::run_chunk(const PackedBatch& batch, const Outputs& outputs, const Chunk& chunk,
-                        std::byte* block, Operations& operations) const {
+                        std::byte* lane, Operations& operations) const {
   const int32_t first_token = batch.sequence_starts[chunk.first];
   const int64_t num_sequences = chunk.end - chunk.first;
   Sequences sequences;
@@ -205,7 +132,7 @@ void Session::run_chunk(const PackedBatch& batch, const Outputs& outputs, const 
   sequences.pooling_starts = batch.pooling_starts ? batch.pooling_starts + chunk.first : nullptr;
 
   const Architecture& architecture = model_->architecture();
-  const Activations activations = plan_.place(block, chunk.num_tokens, num_sequences);
+  const Activations activations = plan_.activations().place(lane, chunk.num_tokens, num_sequences);
   Matrix states = activations.states;
   if (outputs.hidden) {
     states.data = outputs.hidden + int64_t{first_token} * architecture.hidden_size;
@@ -219,30 +146,9 @@ void Session::run_chunk(const PackedBatch& batch, const Outputs& outputs, const 
   }
 }
 
-void Session::request_stop() {
-  if (running_.load()) stop_.store(true);
-}
-
-uint64_t Session::workspace_bytes(int64_t num_tokens, int32_t num_sequences,
-                                  int32_t max_length) const {
-  const int64_t longest = std::min<int64_t>(max_length, num_tokens);
-  const int64_t sequences = std::min(num_sequences, kMaxChunkSequences);
-  const int64_t workers = stream_->num_workers();
-  const auto lane = [&](int64_t chunk_tokens) {
-    return plan_.bytes(std::min(num_tokens, std::max(chunk_tokens, longest)), sequences);
-  };
-  const uint64_t alone =
-      static_cast<uint64_t>(std::min<int64_t>(workers, num_sequences)) * lane(kAloneTokens);
-  const uint64_t together = workers > 1 ? lane(kTogetherTokensPerWorker * workers) : 0;
-  const uint64_t bytes =
-      static_cast<uint64_t>(workers) * scratch_bytes(longest) + std::max(alone, together);
-  return round_up(bytes, arena_.granularity());
-}
-
 void Session::reserve(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {
   uint64_t bytes = workspace_bytes(num_tokens, num_sequences, max_length);
-  if (options_.workspace_limit > 0)
-    bytes = std::min(bytes, round_down(options_.workspace_limit, arena_.granularity()));
+  if (limit_ > 0) bytes = std::min(bytes, limit_ / arena_.granularity() * arena_.granularity());
   const bool grown = arena_.reserve(bytes);
   stats_.memory = arena_.stats();
   if (!grown)

@@ -1,16 +1,14 @@
-// One caller's stream of work on a model: schedules batches, owns the workspace, counts.
+// One caller's stream of work on a model: plans batches, owns the workspace, counts.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "allocator/arena.h"
-#include "encoder/activations.h"
 #include "encoder/packed_batch.h"
 #include "encoder/profile.h"
-#include "encoder/schedule.h"
+#include "encoder/stop_signal.h"
+#include "encoder/workspace_plan.h"
 #include "kernels/backend.h"
 #include "model/model.h"
 
@@ -42,13 +40,15 @@ class Session {
  public:
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);
 
-  // Throws vlt::Error, and std::bad_alloc where the workspace cannot grow; usable afterwards.
+  // Throws vlt::Error; usable afterwards.
   void run(const PackedBatch& batch, const Outputs& outputs);
 
   // Ends the run in progress early, from any thread; without one it does nothing.
-  void request_stop();
+  void request_stop() { stop_.request(); }
 
-  uint64_t workspace_bytes(int64_t num_tokens, int32_t num_sequences, int32_t max_length) const;
+  uint64_t workspace_bytes(int64_t num_tokens, int32_t num_sequences, int32_t max_length) const {
+    return plan_.bytes(num_tokens, num_sequences, max_length);
+  }
   void reserve(int64_t num_tokens, int32_t num_sequences, int32_t max_length);
 
   const Model& model() const { return *model_; }
@@ -57,29 +57,25 @@ class Session {
   int num_workers() const { return stream_->num_workers(); }
 
  private:
-  struct Layout;
-  uint64_t scratch_bytes(int64_t longest) const;  // of one worker
-  ChunkLimits chunk_limits(int32_t num_sequences, int32_t longest, int workers) const;
-  Schedule schedule(const PackedBatch& batch, int32_t longest) const;
-  Layout lay_out(const Schedule& schedule, int32_t longest) const;
-  std::byte* acquire(const Layout& layout);
+  std::byte* acquire(uint64_t bytes);
   void run_chunks(const PackedBatch& batch, const Outputs& outputs, const Schedule& schedule,
-                  const Layout& layout, std::byte* block);
+                  const WorkspaceLayout& layout, std::byte* block);
   void run_chunk(const PackedBatch& batch, const Outputs& outputs, const Chunk& chunk,
-                 std::byte* block, Operations& operations) const;
+                 std::byte* lane, Operations& operations) const;
 
   const std::shared_ptr<const Model> model_;
-  const SessionOptions options_;
+  const bool profiling_;
   // VLT_POISON_WORKSPACE: NaN in all of the workspace before each use, red zones in it
   const bool poison_;
-  const ActivationPlan plan_;
   const std::unique_ptr<Stream> stream_;
   CallbackMemory callback_memory_;  // unused without callbacks
+  MemorySource& memory_source_;
+  const uint64_t limit_;  // bytes; 0: none
+  const WorkspacePlan plan_;
   Arena arena_;
   SessionStats stats_;
   Profile profile_;
-  std::atomic<bool> running_{false};
-  std::atomic<bool> stop_{false};
+  StopSignal stop_;
 };
 
 }  // namespace vlt

@@ -8,11 +8,14 @@
  *   Ownership  A handle written through out_* belongs to the caller until its
  *              vlt_*_free(), which accepts NULL. Arrays passed in are borrowed: they
  *              must stay alive until the call returns, never longer.
- *   Structs    The first field is struct_size = sizeof(the struct). A zero in any
- *              other field means "the default", so new fields can be appended. A
+ *   Structs    The first field is struct_size = sizeof(the struct), at most 4096. New
+ *              fields are only ever appended, and zero in one means "as before". A
  *              longer struct than the library knows is accepted only if the rest is
- *              zero; a shorter one reads as if the rest were zero.
+ *              zero, a shorter one reads as if the rest were zero; what the library
+ *              fills in is cut or filled up with zeros to the caller's size.
  *   Threads    Stated per handle below.
+ *   Fork       Models and sessions work in the child too, if no call on them was in
+ *              progress in the parent. Threads are started anew at the first run.
  *   Arrays     Dense, row-major, host memory.
  *   Letters    T tokens in the batch, S sequences, H hidden size, D embedding size.
  *
@@ -129,8 +132,8 @@ typedef void* (*vlt_allocate_function)(void* context, uint64_t num_bytes, uint64
 typedef void (*vlt_release_function)(void* context, void* memory, uint64_t num_bytes);
 
 /* Where a session's workspace comes from, instead of the system. Called on the thread that
- * runs the session. allocate returns NULL when it has no memory, which ends the call with
- * VLT_OUT_OF_MEMORY. Both functions are needed. */
+ * runs, reserves or frees the session. allocate returns NULL when it has no memory, which ends
+ * the call with VLT_OUT_OF_MEMORY. Both functions are needed. */
 typedef struct vlt_allocator {
   uint32_t struct_size;
   vlt_allocate_function allocate;
@@ -161,7 +164,8 @@ VLT_API vlt_status vlt_session_workspace_bytes(const vlt_session* session, int64
                                                int32_t num_sequences, int32_t max_length,
                                                uint64_t* out_bytes);
 
-/* Grows the workspace once, so that later batches within the bound never allocate. */
+/* Grows the workspace once, so that later batches within the bound never allocate (unless a
+ * larger one was refused memory in between). */
 VLT_API vlt_status vlt_session_reserve(vlt_session* session, int64_t num_tokens,
                                        int32_t num_sequences, int32_t max_length);
 
@@ -183,14 +187,14 @@ VLT_API vlt_status vlt_session_get_memory_stats(const vlt_session* session,
 /* Never grows: it has no struct_size. */
 typedef struct vlt_profile_entry {
   const char* name; /* the operation; owned by the library */
-  uint64_t calls;
-  double seconds; /* wall-clock time of one worker, averaged over the workers */
-  double flops;   /* floating-point operations of the matrix products in it */
+  uint64_t calls;   /* one for each chunk of a batch and each layer */
+  double seconds;   /* wall-clock time of one worker, averaged over the workers */
+  double flops;     /* floating-point operations of the matrix products in it */
 } vlt_profile_entry;
 
 /* Operations measured since creation, in the order of the forward pass. *count is the
  * capacity of entries on entry and the number written on return; with entries NULL it
- * returns the number there are. All zero unless the session was created with profile. */
+ * returns the number there are. No entries unless the session was created with profile. */
 VLT_API vlt_status vlt_session_get_profile(const vlt_session* session, vlt_profile_entry* entries,
                                            int32_t* count);
 
@@ -224,7 +228,7 @@ typedef struct vlt_output {
 
 /* Runs the model once and writes every output asked for; returns when they are ready.
  * All outputs of a call have the same struct_size.
- * After VLT_CANCELLED or VLT_OUT_OF_MEMORY the outputs may be partly written.
+ * After VLT_CANCELLED, VLT_OUT_OF_MEMORY or VLT_INTERNAL the outputs may be partly written.
  * The result for a sequence is the same to the bit whatever else is in the batch. */
 VLT_API vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch,
                            const vlt_output* outputs, int32_t num_outputs);

@@ -1,8 +1,8 @@
-// What a device must offer to run an encoder: prepare weights, and run ten fused operations.
+// What a device must offer to run an encoder: prepare weights, and run six fused operations.
 //
 // An operation is one line of the forward pass (encoder/forward.cpp); a device is free to run it as
-// one kernel or several. Operations allocate nothing, throw nothing, and give every row (every
-// sequence, for attention and pooling) the same bits whatever other rows are present.
+// one kernel or several. Operations give every row (every sequence, for attention and pooling) the
+// same bits whatever other rows are present. Where several workers share them they throw nothing.
 //
 // Letters: T tokens, S sequences, H hidden, A heads, D head size, N outputs and K inputs of a
 // linear layer. Matrices are row-major; `stride` is the distance of two rows in elements.

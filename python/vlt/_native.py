@@ -239,7 +239,11 @@ def as_dict(struct: ctypes.Structure) -> dict[str, Any]:
 
 def pointer_to(array: NDArray[np.int32] | None) -> Any:
     """`const int32_t*` to the array's first element; NULL for None. Keeps the array alive."""
-    return None if array is None else array.ctypes.data_as(POINTER(c_int32))
+    if array is None:
+        return None
+    if array.dtype != np.int32 or not array.flags.c_contiguous:
+        raise TypeError(f"a contiguous int32 array is needed here, not {array.dtype}")
+    return array.ctypes.data_as(POINTER(c_int32))
 
 
 def build_info() -> dict[str, Any]:

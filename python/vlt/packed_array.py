@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
@@ -57,7 +58,7 @@ class PackedArray:
     def __getitem__(self, index: int | slice) -> Float32Array | PackedArray:
         if isinstance(index, slice):
             return self._slice(range(*index.indices(len(self))))
-        at = index.__index__()
+        at = operator.index(index)
         if not -len(self) <= at < len(self):
             raise IndexError(f"there are {len(self)} sequences, and no sequence {at}")
         at %= len(self)

@@ -34,6 +34,16 @@ class PackedIds:
     values: Int32Array
     starts: Int32Array
 
+    def __post_init__(self) -> None:
+        # The library reads both through bare pointers.
+        for name in ("values", "starts"):
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.ndim != 1:
+                raise TypeError(f"PackedIds.{name} must be a 1-D int32 array, not {array!r:.80}")
+            object.__setattr__(self, name, np.ascontiguousarray(array))
+        if len(self.starts) == 0:
+            raise InvalidArgumentError("PackedIds.starts must hold S + 1 entries, so at least one")
+
     @property
     def lengths(self) -> Int32Array:
         """[S] int32: tokens of each sequence."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .handles import Session
+
+
+POOLS: weakref.WeakSet[SessionPool] = weakref.WeakSet()
+
+
+def start_anew_after_fork() -> None:
+    """Give every pool of a forked child locks and sessions of its own."""
+    for pool in list(POOLS):
+        pool._start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=start_anew_after_fork)
 
 
 class SessionPool:
@@ -29,6 +44,14 @@ class SessionPool:
         self._changed = threading.Condition()
         self._reserved = (0, 0, 0)  # the largest batch that every session has room for
         self._closed = False
+        POOLS.add(self)
+
+    def _start_anew(self) -> None:
+        """In the child of a fork: whoever held a lock or a session here lives on in the parent."""
+        self._left_behind = self._sessions  # never freed: one may have been in use
+        self._sessions = []
+        self._idle = []
+        self._changed = threading.Condition()
 
     @contextmanager
     def borrow(self) -> Iterator[Session]:
@@ -85,6 +108,10 @@ class SessionPool:
             session.cancel()
 
     def _open_sessions(self) -> list[Session]:
+        """All of them, and at least one."""
+        if not self._sessions:  # after a fork
+            with self.borrow():
+                pass
         with self._changed:
             self._require_open()
             return list(self._sessions)

@@ -270,5 +270,7 @@ def pooling_array(ids: PackedIds, pooling_starts: ArrayLike) -> Int32Array:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores in this process's affinity mask."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -108,9 +108,7 @@ void shim_plan(int32_t num_records, const int32_t* first_op, const int32_t* last
   const auto evaluation = Clock::now();
   for (int32_t b = 0; b < num_batches; ++b) {
     const vlt::BatchSize batch{num_tokens[b], num_sequences[b]};
-    const std::vector<uint64_t> row = plan.offsets(batch);
-    std::copy(row.begin(), row.end(), offsets + int64_t{b} * num_records);
-    peaks[b] = plan.peak_bytes(batch);
+    peaks[b] = plan.place(batch, offsets + int64_t{b} * num_records);
   }
   times[1] = seconds_since(evaluation);
   for (int32_t b = 0; b < num_batches; ++b)

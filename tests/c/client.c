@@ -5,6 +5,7 @@
  * Runs on the tiny weights file of the tests (vocabulary 10, H = 4, D = 3, at most 6 tokens),
  * prints the embeddings, one line a sequence, and exits with 0. A rule of vlt.h that does not hold
  * is printed with its line, and the exit code is 1. */
+#include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,6 +193,21 @@ static void check_output_stride(vlt_session* session) {
                 vlt_run(session, &batch, &outputs[0].known, 2));
 }
 
+/* The caller's rounding mode is the caller's: neither used nor changed. */
+static void check_rounding_mode(vlt_session* session) {
+  float nearest[S * D];
+  float upward[S * D];
+  const vlt_packed_batch batch = good_batch();
+  vlt_output output = output_to(VLT_OUTPUT_EMBEDDING, nearest, sizeof(nearest));
+  REQUIRE(vlt_run(session, &batch, &output, 1) == VLT_OK);
+  output.data = upward;
+  REQUIRE(fesetround(FE_UPWARD) == 0);
+  REQUIRE(vlt_run(session, &batch, &output, 1) == VLT_OK);
+  REQUIRE(fegetround() == FE_UPWARD);
+  REQUIRE(fesetround(FE_TONEAREST) == 0);
+  REQUIRE(memcmp(nearest, upward, sizeof(nearest)) == 0);
+}
+
 static void print_embeddings(vlt_session* session) {
   float hidden[T * H];
   float embedding[S * D];
@@ -227,6 +243,7 @@ int main(int argc, char** argv) {
   check_batch_errors(session);
   check_empty_batch(session);
   check_output_stride(session);
+  check_rounding_mode(session);
   print_embeddings(session);
   vlt_session_free(session);
   vlt_session_free(NULL);

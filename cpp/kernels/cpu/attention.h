@@ -68,13 +68,15 @@ inline float softmax_row(float* scores, int64_t length, float scale) {
   for (int64_t j = length; j < padded; ++j) scores[j] = kLowest;
   Vec best = broadcast(kLowest);
   for (int64_t j = 0; j < padded; j += Vec::kLanes) best = max(best, load(scores + j));
-  // e^((s - max)·scale) = 2^(s·c - max·c); a rounded max·c is a factor that the sum divides out
+  // e^((s - max)·scale) = 2^(s·c - max·c), rounded once. That max·c is rounded too is a factor that
+  // the sum divides out; for scores beyond 2^31 it could pass 0, where the clamp holds it.
   const float c = scale * 1.44269504f;
   const Vec shift = broadcast(-c * reduce_max(best));
   Vec sum = zero();
   for (int64_t j = 0; j < padded; j += Vec::kLanes) {
     // -infinity comes out as 1e-38, which a sum of at least 1 does not see
-    const Vec e = exp2(max(broadcast(-126.0f), fma(load(scores + j), broadcast(c), shift)));
+    const Vec t = max(broadcast(-126.0f), fma(load(scores + j), broadcast(c), shift));
+    const Vec e = exp2(min(zero(), t));
     store(scores + j, e);
     sum = sum + e;
   }

@@ -1,12 +1,36 @@
 #include "kernels/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <cfenv>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "kernels/cpu/cpu_operations.h"
 #include "kernels/cpu/thread_team.h"
 
 namespace vlt {
 namespace {
+
+// Rounding to nearest and no flushing of small numbers, whatever the calling thread was set to: a
+// result must not depend on which thread computed it.
+class DefaultFloatingPoint {
+ public:
+  DefaultFloatingPoint() {
+    std::fegetenv(&saved_);
+    std::fesetenv(FE_DFL_ENV);
+#if defined(__x86_64__)
+    _mm_setcsr(0x1f80);  // fesetenv() may leave denormals flushed
+#endif
+  }
+  ~DefaultFloatingPoint() { std::fesetenv(&saved_); }
+  DefaultFloatingPoint(const DefaultFloatingPoint&) = delete;
+  DefaultFloatingPoint& operator=(const DefaultFloatingPoint&) = delete;
+
+ private:
+  std::fenv_t saved_;
+};
 
 class CpuStream final : public Stream {
  public:
@@ -23,13 +47,14 @@ class CpuStream final : public Stream {
     WorkerGroup group(workers);
     const bool together = mode == Mode::kTogether && workers > 1;
     const auto work = [&](int worker) {
+      const DefaultFloatingPoint environment;
       CpuOperations operations(kernels_, together ? &group : nullptr, together ? worker : 0,
                                scratch + static_cast<uint64_t>(worker) * scratch_bytes,
                                stop_requested);
       body(worker, operations);
     };
     if (workers > 1) {
-      team_->run(workers, work);
+      team_->run(workers, stop_requested, work);
     } else {
       work(0);
     }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 #include "kernels/backend.h"
 #include "kernels/cpu/kernel_table.h"

@@ -93,7 +93,7 @@ inline void pool(const PoolSequence& p) {
         break;
       case PoolingMode::kMax:
         x = state(begin);
-        for (int64_t i = begin + 1; i < p.length; ++i) x = max(x, state(i));
+        for (int64_t i = begin + 1; i < p.length; ++i) x = max_or_nan(x, state(i));
         break;
       default:
         x = zero();

@@ -22,6 +22,9 @@ inline void store_lanes(float* p, Vec a, int64_t lanes) {
   }
 }
 
+// The larger of the two, NaN where either is one (or a is infinite, which no state is).
+inline Vec max_or_nan(Vec a, Vec b) { return max(a, b) + (a - a); }
+
 // e^x for x in [-87, 88]; below, a value under 2e-38. x = n·ln 2 + r, e^r = 1 + r + r²·q(r),
 // relative error 8e-9; ln 2 in two parts keeps r exact.
 inline Vec exp(Vec x) {

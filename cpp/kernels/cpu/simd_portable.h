@@ -46,7 +46,7 @@ inline Vec select(IntLanes mask, Vec if_set, Vec otherwise) {
 inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
   return select(a.v < b.v, if_less, otherwise);
 }
-// A NaN in b is the result, as in std::max(b, a): NaN must not be lost on the way.
+// A NaN in b is the result, one in a is not: the value goes second, the bound first.
 inline Vec max(Vec a, Vec b) { return select(a.v > b.v, a, b); }
 inline Vec min(Vec a, Vec b) { return select(a.v < b.v, a, b); }
 inline Vec abs(Vec a) {

@@ -1,5 +1,6 @@
 #include "kernels/cpu/thread_team.h"
 
+#include <chrono>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -19,6 +20,9 @@ namespace {
 // About 50 µs of spinning: longer than the gap between two operations of a forward pass, short
 // enough to leave the core to others between requests.
 constexpr int kSpins = 2000;
+
+// How often a run that waits for its turn looks whether it is still wanted.
+constexpr std::chrono::milliseconds kTurnPatience{5};
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -47,7 +51,7 @@ void before_fork() { shared_team_mutex.lock(); }
 void after_fork_in_parent() { shared_team_mutex.unlock(); }
 void after_fork_in_child() {
   shared_team_mutex.unlock();
-  if (const auto team = shared_team.lock()) team->rebuild_after_fork();
+  if (const auto team = shared_team.lock()) team->abandon_threads();
 }
 void watch_forks() { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 #else
@@ -60,7 +64,8 @@ void Barrier::wait() {
   const uint32_t phase = phase_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
     arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
+    // A read-modify-write: after a plain store, notify_all() might still see no sleeper.
+    phase_.fetch_add(1, std::memory_order_seq_cst);
     phase_.notify_all();
   } else {
     wait_while(phase_, phase);
@@ -68,13 +73,15 @@ void Barrier::wait() {
 }
 
 struct ThreadTeam::State {
-  std::mutex turn;  // held by whoever runs a job or adds threads
-  std::vector<std::thread> threads;
+  // A thread sleeps until its own counter rises, so that only those of a job wake up.
+  struct Member {
+    std::atomic<uint32_t> jobs{0};
+    std::thread thread;
+  };
 
-  // A job is published by raising `generation`; each thread answers by lowering `pending`.
-  std::atomic<uint32_t> generation{0};
-  std::atomic<int> pending{0};
-  int num_workers = 0;
+  std::timed_mutex turn;  // held by whoever runs a job or adds threads
+  std::vector<std::unique_ptr<Member>> members;
+  std::atomic<int> pending{0};                     // members that have not finished the job
   const std::function<void(int)>* body = nullptr;  // null: end the thread
   std::mutex failure_mutex;
   std::exception_ptr failure;
@@ -88,22 +95,22 @@ struct ThreadTeam::State {
     }
   }
 
-  void serve(int worker, uint32_t seen) {
-    for (;;) {
-      wait_while(generation, seen);
-      ++seen;
+  void serve(int worker, const std::atomic<uint32_t>& jobs) {
+    for (uint32_t seen = 0;; ++seen) {
+      wait_while(jobs, seen);
       if (!body) return;
-      if (worker < num_workers) call(worker);
+      call(worker);
       if (pending.fetch_sub(1, std::memory_order_acq_rel) == 1) pending.notify_all();
     }
   }
 
-  void publish(const std::function<void(int)>* job, int workers) {
+  void publish(const std::function<void(int)>* job, size_t num_members) {
     body = job;
-    num_workers = workers;
-    pending.store(static_cast<int>(threads.size()), std::memory_order_relaxed);
-    generation.fetch_add(1, std::memory_order_release);
-    generation.notify_all();
+    pending.store(static_cast<int>(num_members), std::memory_order_relaxed);
+    for (size_t i = 0; i < num_members; ++i) {
+      members[i]->jobs.fetch_add(1, std::memory_order_seq_cst);
+      members[i]->jobs.notify_all();
+    }
   }
 
   void wait_until_done() {
@@ -111,11 +118,14 @@ struct ThreadTeam::State {
       wait_while(pending, left);
   }
 
-  void add_threads(size_t count) {
-    while (threads.size() < count) {
-      const int worker = static_cast<int>(threads.size()) + 1;
-      const uint32_t seen = generation.load(std::memory_order_relaxed);
-      threads.emplace_back([this, worker, seen] { serve(worker, seen); });
+  void add_members(size_t count) {
+    while (members.size() < count) {
+      auto member = std::make_unique<Member>();
+      const int worker = static_cast<int>(members.size()) + 1;
+      const std::atomic<uint32_t>& jobs = member->jobs;
+      members.reserve(count);  // so that a started thread is always kept
+      member->thread = std::thread([this, worker, &jobs] { serve(worker, jobs); });
+      members.push_back(std::move(member));
     }
   }
 };
@@ -136,30 +146,44 @@ std::shared_ptr<ThreadTeam> ThreadTeam::shared(int num_workers) {
 ThreadTeam::ThreadTeam() : state_(new State) {}
 
 ThreadTeam::~ThreadTeam() {
-  state_->publish(nullptr, 0);
-  for (std::thread& thread : state_->threads) thread.join();
-  delete state_;
+  State* state = state_.load();
+  if (abandoned_.load()) return;  // its threads are gone and cannot be joined: leaked on purpose
+  state->publish(nullptr, state->members.size());
+  for (const auto& member : state->members) member->thread.join();
+  delete state;
+}
+
+// The state to use; a new one after a fork, where the old one's locks may be held for ever.
+ThreadTeam::State& ThreadTeam::state() {
+  if (abandoned_.load()) {
+    const std::lock_guard<std::mutex> lock(shared_team_mutex);
+    if (abandoned_.load()) {
+      auto fresh = std::make_unique<State>();
+      fresh->add_members(state_.load()->members.size());
+      state_.store(fresh.release());
+      abandoned_.store(false);
+    }
+  }
+  return *state_.load();
 }
 
 void ThreadTeam::grow(int num_workers) {
-  const std::lock_guard<std::mutex> turn(state_->turn);
-  state_->add_threads(static_cast<size_t>(num_workers) - 1);
+  State& team = state();
+  const std::lock_guard<std::timed_mutex> turn(team.turn);
+  team.add_members(static_cast<size_t>(num_workers) - 1);
 }
 
-void ThreadTeam::run(int num_workers, const std::function<void(int)>& body) {
-  const std::lock_guard<std::mutex> turn(state_->turn);
-  state_->failure = nullptr;
-  state_->publish(&body, num_workers);
-  state_->call(0);
-  state_->wait_until_done();
-  if (state_->failure) std::rethrow_exception(std::exchange(state_->failure, nullptr));
-}
-
-void ThreadTeam::rebuild_after_fork() {
-  const size_t count = state_->threads.size();
-  // The old state is leaked on purpose: its threads cannot be joined and its locks may be held.
-  state_ = new State;
-  state_->add_threads(count);
+void ThreadTeam::run(int num_workers, const std::function<bool()>& stop_requested,
+                     const std::function<void(int)>& body) {
+  State& team = state();
+  std::unique_lock<std::timed_mutex> turn(team.turn, std::defer_lock);
+  while (!turn.try_lock_for(kTurnPatience))
+    if (stop_requested && stop_requested()) return;
+  team.failure = nullptr;
+  team.publish(&body, static_cast<size_t>(num_workers) - 1);
+  team.call(0);
+  team.wait_until_done();
+  if (team.failure) std::rethrow_exception(std::exchange(team.failure, nullptr));
 }
 
 }  // namespace vlt

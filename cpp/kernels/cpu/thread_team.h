@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -25,8 +26,8 @@ class Barrier {
 // Thread safety: run() may be called from any thread; calls take turns.
 class ThreadTeam {
  public:
-  // The process's team, grown to at least num_workers. It lives as long as someone holds it, so
-  // several sessions never run more threads than the largest of them asked for.
+  // The process's team, grown to at least num_workers; it lives as long as someone holds it. All
+  // runs on several workers share its threads, so sessions do not oversubscribe the cores.
   static std::shared_ptr<ThreadTeam> shared(int num_workers);
 
   ThreadTeam();
@@ -39,15 +40,21 @@ class ThreadTeam {
   void grow(int num_workers);
 
   // Calls body(0 … num_workers - 1), body(0) on the calling thread; returns when all have returned.
-  // The first exception is rethrown. num_workers is at most what grow() was given.
-  void run(int num_workers, const std::function<void(int)>& body);
+  // The first exception is rethrown. Threads beyond num_workers sleep on. While other runs have
+  // the turn it waits, and gives up without a call once stop_requested() says so.
+  void run(int num_workers, const std::function<bool()>& stop_requested,
+           const std::function<void(int)>& body);
 
-  // Threads do not survive a fork: the child starts with a new, empty team of the same size.
-  void rebuild_after_fork();
+  // In the child of a fork, where only the calling thread lives on: the next use starts threads
+  // anew. Until then a child that never runs a model costs nothing.
+  void abandon_threads() noexcept { abandoned_.store(true); }
 
  private:
   struct State;
-  State* state_;
+  State& state();
+
+  std::atomic<State*> state_;
+  std::atomic<bool> abandoned_{false};
 };
 
 }  // namespace vlt

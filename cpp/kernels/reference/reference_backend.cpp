@@ -55,7 +55,7 @@ double pool_column(const float* column, int64_t stride, int64_t begin, int64_t l
     const double weight = mode == PoolingMode::kWeightedMean ? static_cast<double>(i + 1) : 1;
     sum += weight * x;
     weights += weight;
-    largest = std::max(largest, x);
+    largest = std::isnan(x) || x > largest ? x : largest;  // a NaN stays: nothing is larger
   }
   if (mode == PoolingMode::kMax) return largest;
   return mode == PoolingMode::kMeanSqrtLen ? sum / std::sqrt(weights) : sum / weights;
