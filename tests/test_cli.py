@@ -94,6 +94,17 @@ def test_info(capsys: pytest.CaptureFixture[str], tiny_folder: Path, tiny_weight
     assert "query: 'who is '" in text
 
 
+def test_info_memory(capsys: pytest.CaptureFixture[str], tiny_weights: Path) -> None:
+    """What it says is what a run then needs at most."""
+    options = ("--memory", "90,3,40", "--threads", "2")
+    memory = json.loads(run_ok(capsys, "info", tiny_weights, "--json", *options))["memory"]
+    assert (memory["num_tokens"], memory["num_sequences"], memory["max_length"]) == (90, 3, 40)
+    with vlt.Encoder(tiny_weights, num_threads=2) as encoder:
+        encoder.run([range(1, 41), range(1, 41), range(1, 11)])
+        assert 0 < encoder.memory_stats()["planned_peak_bytes"] <= memory["workspace_bytes"]
+    assert "90 tokens in 3 sequences" in run_ok(capsys, "info", tiny_weights, *options)
+
+
 # ---- encode --------------------------------------------------------------------------------------
 
 
