@@ -1,6 +1,7 @@
 #include "kernels/cpu/thread_team.h"
 
 #include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -58,6 +59,40 @@ void watch_forks() { pthread_atfork(before_fork, after_fork_in_parent, after_for
 void watch_forks() {}
 #endif
 
+// Whoever holds it may run a job or add threads. Waiting for it can be given up.
+class Turn {
+ public:
+  // False, and not taken, once give_up() says so.
+  bool take(const std::function<bool()>& give_up) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (taken_) {
+      if (give_up && give_up()) return false;
+      changed_.wait_for(lock, kTurnPatience);
+    }
+    taken_ = true;
+    return true;
+  }
+
+  void give_back() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      taken_ = false;
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool taken_ = false;
+};
+
+// Gives a turn back at the end of a scope.
+struct TurnHolder {
+  Turn& turn;
+  ~TurnHolder() { turn.give_back(); }
+};
+
 }  // namespace
 
 void Barrier::wait() {
@@ -79,7 +114,7 @@ struct ThreadTeam::State {
     std::thread thread;
   };
 
-  std::timed_mutex turn;  // held by whoever runs a job or adds threads
+  Turn turn;
   std::vector<std::unique_ptr<Member>> members;
   std::atomic<int> pending{0};                     // members that have not finished the job
   const std::function<void(int)>* body = nullptr;  // null: end the thread
@@ -169,16 +204,16 @@ ThreadTeam::State& ThreadTeam::state() {
 
 void ThreadTeam::grow(int num_workers) {
   State& team = state();
-  const std::lock_guard<std::timed_mutex> turn(team.turn);
+  team.turn.take(nullptr);
+  const TurnHolder holder{team.turn};
   team.add_members(static_cast<size_t>(num_workers) - 1);
 }
 
 void ThreadTeam::run(int num_workers, const std::function<bool()>& stop_requested,
                      const std::function<void(int)>& body) {
   State& team = state();
-  std::unique_lock<std::timed_mutex> turn(team.turn, std::defer_lock);
-  while (!turn.try_lock_for(kTurnPatience))
-    if (stop_requested && stop_requested()) return;
+  if (!team.turn.take(stop_requested)) return;
+  const TurnHolder holder{team.turn};
   team.failure = nullptr;
   team.publish(&body, static_cast<size_t>(num_workers) - 1);
   team.call(0);
