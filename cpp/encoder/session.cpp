@@ -148,7 +148,7 @@ void Session::run_chunk(const PackedBatch& batch, const Outputs& outputs, const 
 
 void Session::reserve(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {
   uint64_t bytes = workspace_bytes(num_tokens, num_sequences, max_length);
-  if (limit_ > 0) bytes = std::min(bytes, limit_ / arena_.granularity() * arena_.granularity());
+  if (limit_ > 0) bytes = std::min(bytes, plan_.usable_limit());
   const bool grown = arena_.reserve(bytes);
   stats_.memory = arena_.stats();
   if (!grown)

@@ -31,9 +31,8 @@ ChunkLimits WorkspacePlan::chunk_limits(int32_t num_sequences, int32_t longest, 
                      std::clamp(num_sequences, 1, kMaxChunkSequences)};
   if (limit_ == 0) return limits;
   const uint64_t scratch = static_cast<uint64_t>(workers) * scratch_bytes(longest);
-  const uint64_t usable = limit_ / granularity_ * granularity_;
-  if (usable < scratch) return {};
-  const uint64_t left = usable - scratch;
+  if (usable_limit() < scratch) return {};
+  const uint64_t left = usable_limit() - scratch;
   const int64_t needed = std::max(longest, 1);
   while (limits.sequences > 1 && activations_.most_tokens(left, limits.sequences) < needed)
     limits.sequences /= 2;

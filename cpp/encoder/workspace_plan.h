@@ -33,6 +33,9 @@ class WorkspacePlan {
   WorkspacePlan(const Model& model, int num_workers, uint64_t limit, uint64_t granularity,
                 uint64_t red_zone_bytes);
 
+  // The part of the limit that can be held: whole steps of the granularity.
+  uint64_t usable_limit() const { return limit_ / granularity_ * granularity_; }
+
   // Throws kOutOfMemory where the longest sequence does not fit the limit.
   Schedule schedule(const int32_t* sequence_starts, int32_t num_sequences, int32_t longest) const;
   WorkspaceLayout layout(const Schedule& schedule, int32_t longest) const;

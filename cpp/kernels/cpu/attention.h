@@ -4,9 +4,8 @@
 //            columns; then for each strip of query rows: scores [rows, L] by the micro-kernel, an
 //            exact softmax in place (maximum, then exponentials and their sum), and the product
 //            with the values. Memory is O(L · (D + strip)), never [L, L].
-// Roofline   4·L²·D flops on 12·L·D bytes: arithmetic from L = 30 on; packing costs about 2·L·D
-// moves. Numerics   A row's sums run over keys in ascending order in fixed lanes, so they depend on
-// L and
+// Roofline   4·L²·D flops on 12·L·D bytes: arithmetic from L = 30 on; packing costs 2·L·D moves.
+// Numerics   A row's sums run over keys in ascending order in fixed lanes, so they depend on L and
 //            on that row only. The division by the sum comes last, on D values.
 // Reference  attention in reference/reference_backend.cpp
 #pragma once

@@ -3,9 +3,9 @@
 // Layout     The weight is prepacked in panels of kPanelWidth columns, k-major, zero-padded.
 // Mapping    k blocks (outermost) → groups of panels → strips of rows. A panel's k block stays in
 //            L2 while all strips of the row block pass over it.
-// Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes from L2 for K·896
-// flops. Numerics   As micro_gemm.h says; between k blocks the total rests in `out`, which is
-// exact. Reference  linear in reference/reference_backend.cpp
+// Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes for K·896 flops.
+// Numerics   As micro_gemm.h says; between k blocks the total rests in `out`, which is exact.
+// Reference  linear in reference/reference_backend.cpp
 #pragma once
 
 #include "kernels/cpu/micro_gemm.h"
@@ -51,6 +51,7 @@ inline void linear(const LinearBlock& b) {
   const Strips strips(b.row_end - b.row_begin);
   if (strips.rows <= 0) return;
   const int64_t widest_strip = (strips.rows + strips.count - 1) / strips.count;
+  const int64_t widest_group = panels_per_tile(widest_strip);
   const int64_t panel_stride = b.inputs * kPanelWidth;
 
   for (int64_t k = 0; k < b.inputs; k += kInputBlock) {
@@ -58,7 +59,7 @@ inline void linear(const LinearBlock& b) {
     const int64_t block = last ? b.inputs - k : kInputBlock;
     int64_t group = 1;
     for (int64_t panel = b.panel_begin; panel < b.panel_end; panel += group) {
-      group = panels_per_tile(widest_strip);
+      group = widest_group;
       while (group > 1 &&
              (panel + group > b.panel_end || (panel + group) * kPanelWidth > b.outputs))
         group /= 2;

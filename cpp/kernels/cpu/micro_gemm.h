@@ -1,7 +1,7 @@
 // The register tile of every matrix product: M rows times V vectors of a prepacked panel.
 //
-//   out[i][j] = sum over k of in[i][k] · panel[k][j]  (+ what out held) (+ bias[j]) (+
-//   residual[i][j])
+//   out[i][j] = sum over k of in[i][k] · panel[k][j]
+//               (+ what out held) (+ bias[j]) (+ residual[i][j])
 //
 // Mapping    M·V accumulators stay in registers for the whole k loop; each k loads V vectors of the
 //            panel once and broadcasts M inputs straight from memory. `in` is not packed.

@@ -1,10 +1,9 @@
 // The operations that read each row once: norm, embedding + norm, pooling, L2 normalisation.
 //
-// Mapping    One row at a time, vectors along the columns; a row of 4 KiB stays in L1 for the
-// passes. Roofline   Bound by memory: 8·H bytes a token for the norm, 16·H for embedding + norm.
-// Numerics   Mean first, then the centred variance. Lanes add up in a fixed order; the last,
-// partial
-//            vector counts as zeros, so a row's bits depend on the row and its width only.
+// Mapping    One row at a time, vectors along the columns; a row of 4 KiB stays in L1 throughout.
+// Roofline   Bound by memory: 8·H bytes a token for the norm, 16·H for embedding + norm.
+// Numerics   Mean first, then the centred variance. Lanes add up in a fixed order; the last vector
+//            is filled with zeros, so a row's bits depend on the row and its width only.
 // Reference  layernorm, pool and normalize in reference/reference_backend.cpp
 #pragma once
 
@@ -66,8 +65,7 @@ inline void embed_layernorm(const EmbeddingRow& e) {
 }
 
 inline void pool(const PoolSequence& p) {
-  const int64_t begin = p.begin;
-  const int64_t count = p.length - begin;
+  const int64_t count = p.length - p.begin;
   if (count <= 0) {
     for_columns(p.cols, [&](int64_t j, int64_t lanes) { store_lanes(p.out + j, zero(), lanes); });
     return;
@@ -76,9 +74,9 @@ inline void pool(const PoolSequence& p) {
   float divisor = 1.0f;
   if (p.mode == PoolingMode::kMean) divisor = tokens;
   if (p.mode == PoolingMode::kMeanSqrtLen) divisor = __builtin_sqrtf(tokens);
-  // weights begin + 1 … length
+  // weights p.begin + 1 … length
   if (p.mode == PoolingMode::kWeightedMean)
-    divisor = 0.5f * tokens * static_cast<float>(begin + 1 + p.length);
+    divisor = 0.5f * tokens * static_cast<float>(p.begin + 1 + p.length);
 
   for_columns(p.cols, [&](int64_t j, int64_t lanes) {
     const float* column = p.states + j;
@@ -86,18 +84,18 @@ inline void pool(const PoolSequence& p) {
     Vec x;
     switch (p.mode) {
       case PoolingMode::kCls:
-        x = state(begin);
+        x = state(p.begin);
         break;
       case PoolingMode::kLastToken:
         x = state(p.length - 1);
         break;
       case PoolingMode::kMax:
-        x = state(begin);
-        for (int64_t i = begin + 1; i < p.length; ++i) x = max_or_nan(x, state(i));
+        x = state(p.begin);
+        for (int64_t i = p.begin + 1; i < p.length; ++i) x = max_or_nan(x, state(i));
         break;
       default:
         x = zero();
-        for (int64_t i = begin; i < p.length; ++i) {
+        for (int64_t i = p.begin; i < p.length; ++i) {
           const bool weighted = p.mode == PoolingMode::kWeightedMean;
           x = weighted ? fma(broadcast(static_cast<float>(i + 1)), state(i), x) : x + state(i);
         }
