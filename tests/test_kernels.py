@@ -16,7 +16,8 @@ CANNOT_RUN_HERE = 77
 def kernel_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the test program from the checkout, once a session."""
     build = tmp_path_factory.mktemp("kernel_tests")
-    configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DVLT_BUILD_TESTS=ON"]
+    options = ["-DVLT_BUILD_TESTS=ON", "-DVLT_CUDA=OFF"]
+    configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *options]
     for command in (configure, ["cmake", "--build", str(build), "--target", "vlt_kernel_tests"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -33,3 +34,9 @@ def test_kernels_match_the_reference(kernel_tests: Path, backend: str, operation
         pytest.skip(f"this machine cannot run {backend}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
+
+
+def test_sizes_on_a_device_are_planned(kernel_tests: Path) -> None:
+    command = [str(kernel_tests), "reference", "device_plan"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Folder of cpp/ -> beginnings of the project headers that its files may include.
-BACKEND = ("kernels/backend.h", "kernels/enums.h")
+BACKEND = ("kernels/backend.h", "kernels/device.h", "kernels/device_failure.h", "kernels/enums.h")
 MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     "base": ("base/",),
     "allocator": ("allocator/",),

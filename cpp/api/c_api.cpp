@@ -2,6 +2,7 @@
 // here.
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 
@@ -17,7 +18,7 @@ struct vlt_model {
 };
 
 struct vlt_session {
-  vlt::Session session;
+  std::unique_ptr<vlt::Session> session;
 };
 
 namespace {
@@ -42,15 +43,22 @@ std::string build_info() {
 #endif
   return "{\"version\": \"" VLT_VERSION "\", \"compiler\": \"" + compiler +
          "\", \"instruction_sets\": [" + joined(vlt::cpu_backend_names(), "\"") +
-         "], \"cuda_architectures\": []}";
+         "], \"cuda_architectures\": [" + joined(vlt::cuda_architectures(), "\"") + "]}";
 }
 
-std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
-  if (options.device_type == VLT_DEVICE_CUDA)
-    throw Error(Status::kUnsupported,
-                "device cuda: this build of vlt has no CUDA backend; use the device cpu");
-  require(options.device_type == VLT_DEVICE_AUTO || options.device_type == VLT_DEVICE_CPU,
-          "device_type is " + std::to_string(options.device_type) + "; it must be a VLT_DEVICE_*");
+vlt::DType dtype_of(int32_t type) {
+  return type == VLT_FLOAT16    ? vlt::DType::kFloat16
+         : type == VLT_BFLOAT16 ? vlt::DType::kBFloat16
+                                : vlt::DType::kFloat32;
+}
+
+int32_t type_of(vlt::DType dtype) {
+  return dtype == vlt::DType::kFloat16    ? VLT_FLOAT16
+         : dtype == vlt::DType::kBFloat16 ? VLT_BFLOAT16
+                                          : VLT_FLOAT32;
+}
+
+std::unique_ptr<vlt::Backend> choose_cpu(const vlt_model_options& options) {
   require(options.device_index == 0,
           "device_index is " + std::to_string(options.device_index) + "; the CPU is device 0");
   if (options.compute_type == VLT_FLOAT16 || options.compute_type == VLT_BFLOAT16)
@@ -58,9 +66,6 @@ std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
                 std::string("compute type ") +
                     (options.compute_type == VLT_FLOAT16 ? "float16" : "bfloat16") +
                     ": the CPU backend computes in float32; use VLT_FLOAT32 or VLT_DTYPE_AUTO");
-  require(options.compute_type == VLT_DTYPE_AUTO || options.compute_type == VLT_FLOAT32,
-          "compute_type is " + std::to_string(options.compute_type) +
-              "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32");
 
   const char* forced = std::getenv("VLT_CPU_ISA");
   const std::string name = forced ? forced : "";
@@ -72,6 +77,32 @@ std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
     throw Error(Status::kUnsupported, "the environment variable VLT_CPU_ISA asks for '" + name +
                                           "', which this machine cannot run");
   return std::move(choice.backend);
+}
+
+// What VLT_DEVICE says; and who forces an instruction set of the CPU means the CPU.
+bool auto_means_cpu() {
+  const char* device = std::getenv("VLT_DEVICE");
+  if (!device) return std::getenv("VLT_CPU_ISA") != nullptr;
+  require(std::strcmp(device, "cpu") == 0 || std::strcmp(device, "cuda") == 0,
+          std::string("the environment variable VLT_DEVICE is '") + device +
+              "'; it must be cpu or cuda");
+  return std::strcmp(device, "cpu") == 0;
+}
+
+std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
+  require(options.device_type >= VLT_DEVICE_AUTO && options.device_type <= VLT_DEVICE_CUDA,
+          "device_type is " + std::to_string(options.device_type) + "; it must be a VLT_DEVICE_*");
+  require(options.compute_type >= VLT_DTYPE_AUTO && options.compute_type <= VLT_BFLOAT16,
+          "compute_type is " + std::to_string(options.compute_type) +
+              "; it must be VLT_DTYPE_AUTO, VLT_FLOAT32, VLT_FLOAT16 or VLT_BFLOAT16");
+  if (options.device_type == VLT_DEVICE_CPU) return choose_cpu(options);
+  if (options.device_type == VLT_DEVICE_AUTO && auto_means_cpu()) return choose_cpu(options);
+  const int32_t type = options.compute_type == VLT_DTYPE_AUTO ? VLT_FLOAT16 : options.compute_type;
+  vlt::CudaChoice choice = vlt::choose_cuda_backend(options.device_index, dtype_of(type));
+  if (choice.backend) return std::move(choice.backend);
+  if (options.device_type == VLT_DEVICE_AUTO) return choose_cpu(options);
+  throw Error(Status::kUnsupported, "device cuda:" + std::to_string(options.device_index) + ": " +
+                                        choice.problem + "; the device cpu needs no GPU");
 }
 
 vlt_status load(std::unique_ptr<vlt::ByteSource> (*open)(const void*, uint64_t), const void* where,
@@ -97,16 +128,35 @@ void check_size(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {
   check("max_length", max_length);
 }
 
+const vlt::DeviceBackend& device_of(const vlt_model* model) {
+  require(model != nullptr, "model is NULL");
+  const vlt::DeviceBackend* device = model->model->backend().as_device();
+  if (!device)
+    throw Error(Status::kUnsupported, "the model is on the CPU, which has no device memory");
+  return *device;
+}
+
+void check_memory(const std::string& name, int32_t memory, const vlt::Model& model) {
+  require(memory == VLT_MEMORY_HOST || memory == VLT_MEMORY_DEVICE,
+          name + ".memory is " + std::to_string(memory) + "; it must be a VLT_MEMORY_*");
+  require(memory == VLT_MEMORY_HOST || model.backend().as_device(),
+          name + ".memory is VLT_MEMORY_DEVICE, but the model is on the CPU");
+}
+
 // Adds one output to what the session writes.
-void add_output(const vlt_output& output, int32_t index, const vlt::Architecture& architecture,
+void add_output(const vlt_output& output, int32_t index, const vlt::Model& model,
                 const vlt_packed_batch& batch, vlt::Outputs& outputs) {
+  const vlt::Architecture& architecture = model.architecture();
   const std::string name = "outputs[" + std::to_string(index) + "]";
   const bool hidden = output.kind == VLT_OUTPUT_HIDDEN;
   require(hidden || output.kind == VLT_OUTPUT_EMBEDDING,
           name + ".kind is " + std::to_string(output.kind) + "; it must be a VLT_OUTPUT_*");
-  require(output.dtype == VLT_DTYPE_AUTO || output.dtype == VLT_FLOAT32,
+  const int32_t type = output.dtype == VLT_DTYPE_AUTO ? VLT_FLOAT32 : output.dtype;
+  require(type == VLT_FLOAT32 || (hidden && type == type_of(model.backend().compute_type())),
           name + ".dtype is " + std::to_string(output.dtype) +
-              "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32");
+              "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32, or for hidden states the model's "
+              "compute type");
+  check_memory(name, output.memory, model);
   if (!hidden && architecture.embedding_head.empty())
     throw Error(Status::kUnsupported, name +
                                           " asks for embeddings, but the weights file has no "
@@ -114,14 +164,14 @@ void add_output(const vlt_output& output, int32_t index, const vlt::Architecture
   const int64_t rows = hidden ? batch.num_tokens : batch.num_sequences;
   const int64_t cols = hidden ? architecture.hidden_size : architecture.embedding_size;
   const uint64_t needed = static_cast<uint64_t>(std::max<int64_t>(rows, 0)) *
-                          static_cast<uint64_t>(cols) * sizeof(float);
+                          static_cast<uint64_t>(cols) * vlt::element_bytes(dtype_of(type));
   require(output.bytes >= needed, name + ".bytes is " + std::to_string(output.bytes) +
                                       "; this batch needs " + std::to_string(needed));
   require(output.data != nullptr || needed == 0, name + ".data is NULL");
-  float*& target = hidden ? outputs.hidden : outputs.embedding;
-  require(target == nullptr, name + ".kind is " + std::to_string(output.kind) +
-                                 ", which an earlier output already asks for");
-  target = static_cast<float*>(output.data);
+  vlt::OutputArray& target = hidden ? outputs.hidden : outputs.embedding;
+  require(target.data == nullptr, name + ".kind is " + std::to_string(output.kind) +
+                                      ", which an earlier output already asks for");
+  target = {output.data, dtype_of(type), output.memory == VLT_MEMORY_DEVICE};
 }
 
 }  // namespace
@@ -160,8 +210,10 @@ vlt_status vlt_model_get_info(const vlt_model* model, vlt_model_info* info) {
     require(model != nullptr, "model is NULL");
     const vlt::Architecture& a = model->model->architecture();
     vlt_model_info result{};
-    result.device_type = VLT_DEVICE_CPU;
-    result.compute_type = VLT_FLOAT32;
+    const vlt::DeviceBackend* device = model->model->backend().as_device();
+    result.device_type = device ? VLT_DEVICE_CUDA : VLT_DEVICE_CPU;
+    result.device_index = device ? device->device_index() : 0;
+    result.compute_type = type_of(model->model->backend().compute_type());
     result.num_layers = a.num_layers;
     result.hidden_size = a.hidden_size;
     result.num_heads = a.num_heads;
@@ -220,13 +272,19 @@ vlt_status vlt_session_create(vlt_model* model, const vlt_session_options* optio
     session_options.num_workers = known.num_threads > 0 ? known.num_threads : vlt::usable_cores();
     session_options.workspace_limit = known.workspace_limit;
     session_options.profile = known.profile == 1;
+    require(known.disable_graphs == 0 || known.disable_graphs == 1,
+            "disable_graphs is " + std::to_string(known.disable_graphs) + "; it must be 0 or 1");
+    session_options.record = known.disable_graphs == 0;
     if (known.allocator) {
+      require(!model->model->backend().as_device(),
+              "vlt_session_options.allocator is set, but the model is on a CUDA device; workspaces "
+              "there come from the driver");
       const auto allocator = vlt::read_struct(known.allocator, "vlt_allocator");
       require(allocator.allocate && allocator.release,
               "vlt_allocator.allocate or .release is NULL; set both");
       session_options.callbacks = {allocator.allocate, allocator.release, allocator.context};
     }
-    *out_session = new vlt_session{vlt::Session(model->model, session_options)};
+    *out_session = new vlt_session{vlt::create_session(model->model, session_options)};
   });
 }
 
@@ -235,7 +293,7 @@ void vlt_session_free(vlt_session* session) { delete session; }
 vlt_status vlt_session_cancel(vlt_session* session) {
   return vlt::guarded([&] {
     require(session != nullptr, "session is NULL");
-    session->session.request_stop();
+    session->session->request_stop();
   });
 }
 
@@ -246,7 +304,7 @@ vlt_status vlt_session_workspace_bytes(const vlt_session* session, int64_t num_t
     require(session != nullptr, "session is NULL");
     require(out_bytes != nullptr, "out_bytes is NULL; pass where to store the size");
     check_size(num_tokens, num_sequences, max_length);
-    *out_bytes = session->session.workspace_bytes(num_tokens, num_sequences, max_length);
+    *out_bytes = session->session->workspace_bytes(num_tokens, num_sequences, max_length);
   });
 }
 
@@ -255,14 +313,14 @@ vlt_status vlt_session_reserve(vlt_session* session, int64_t num_tokens, int32_t
   return vlt::guarded([&] {
     require(session != nullptr, "session is NULL");
     check_size(num_tokens, num_sequences, max_length);
-    session->session.reserve(num_tokens, num_sequences, max_length);
+    session->session->reserve(num_tokens, num_sequences, max_length);
   });
 }
 
 vlt_status vlt_session_get_memory_stats(const vlt_session* session, vlt_memory_stats* stats) {
   return vlt::guarded([&] {
     require(session != nullptr, "session is NULL");
-    const vlt::SessionStats& s = session->session.stats();
+    const vlt::SessionStats& s = session->session->stats();
     vlt_memory_stats result{};
     result.planned_peak_bytes = s.planned_peak_bytes;
     result.held_bytes = s.memory.held_bytes;
@@ -272,6 +330,7 @@ vlt_status vlt_session_get_memory_stats(const vlt_session* session, vlt_memory_s
     result.runs = s.runs;
     result.parts = s.parts;
     result.planning_seconds = s.planning_seconds;
+    result.graphs = s.recordings;
     vlt::write_struct(result, stats, "vlt_memory_stats");
   });
 }
@@ -281,14 +340,15 @@ vlt_status vlt_session_get_profile(const vlt_session* session, vlt_profile_entry
   return vlt::guarded([&] {
     require(session != nullptr, "session is NULL");
     require(count != nullptr, "count is NULL; pass the capacity of entries");
-    const vlt::Profile& profile = session->session.profile();
+    const vlt::Profile& profile = session->session->profile();
     auto written = static_cast<int32_t>(profile.size());
     if (entries) {
       require(*count >= 0, "count is " + std::to_string(*count) + "; it must be 0 or more");
       written = std::min(written, *count);
       for (int32_t i = 0; i < written; ++i) {
         const vlt::ProfileRow& row = profile.begin()[i];
-        entries[i] = {row.name, row.calls, row.seconds / session->session.num_workers(), row.flops};
+        entries[i] = {row.name, row.calls, row.seconds / session->session->num_workers(),
+                      row.flops};
       }
     }
     *count = written;
@@ -313,10 +373,52 @@ vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch, const vl
               "outputs[" + std::to_string(i) + "].struct_size is " +
                   std::to_string(known.struct_size) + ", but outputs[0] has " +
                   std::to_string(outputs->struct_size) + "; they must be equal");
-      add_output(known, i, session->session.model().architecture(), b, wanted);
+      add_output(known, i, session->session->model(), b, wanted);
     }
-    const vlt::PackedBatch packed{b.num_tokens,      b.num_sequences, b.token_ids,
-                                  b.sequence_starts, b.token_types,   b.pooling_starts};
-    session->session.run(packed, wanted);
+    check_memory("batch", b.memory, session->session->model());
+    require(!b.stream || session->session->model().backend().as_device(),
+            "batch.stream is set, but the model is on the CPU");
+    const vlt::PackedBatch packed{b.num_tokens,
+                                  b.num_sequences,
+                                  b.token_ids,
+                                  b.sequence_starts,
+                                  b.token_types,
+                                  b.pooling_starts,
+                                  b.memory == VLT_MEMORY_DEVICE,
+                                  b.stream};
+    session->session->run(packed, wanted);
+  });
+}
+
+vlt_status vlt_session_synchronize(vlt_session* session) {
+  return vlt::guarded([&] {
+    require(session != nullptr, "session is NULL");
+    session->session->synchronize();
+  });
+}
+
+vlt_status vlt_device_allocate(const vlt_model* model, uint64_t num_bytes, void** out_memory) {
+  return vlt::guarded([&] {
+    require(out_memory != nullptr, "out_memory is NULL; pass where to store the address");
+    const vlt::DeviceBackend& device = device_of(model);
+    void* memory = num_bytes > 0 ? device.allocate(num_bytes) : nullptr;
+    if (num_bytes > 0 && !memory)
+      throw Error(Status::kOutOfMemory,
+                  "the device has no " + std::to_string(num_bytes) + " bytes left");
+    *out_memory = memory;
+  });
+}
+
+void vlt_device_free(const vlt_model* model, void* memory) {
+  if (!model || !memory) return;
+  if (const vlt::DeviceBackend* device = model->model->backend().as_device())
+    device->release(memory);
+}
+
+vlt_status vlt_device_copy(const vlt_model* model, void* to, const void* from, uint64_t num_bytes) {
+  return vlt::guarded([&] {
+    const vlt::DeviceBackend& device = device_of(model);
+    require((to && from) || num_bytes == 0, "to or from is NULL");
+    if (num_bytes > 0) device.copy(to, from, num_bytes);
   });
 }

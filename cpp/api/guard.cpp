@@ -5,6 +5,8 @@
 #include <new>
 #include <system_error>
 
+#include "kernels/device.h"
+
 namespace vlt {
 namespace {
 
@@ -33,6 +35,9 @@ vlt_status fail_with_current_exception() noexcept {
     throw;
   } catch (const Error& error) {
     return fail(error.status(), error.what());
+  } catch (const DeviceFailure& failure) {
+    return fail(failure.out_of_memory ? Status::kOutOfMemory : Status::kDeviceError,
+                failure.what());
   } catch (const std::bad_alloc&) {
     return fail(Status::kOutOfMemory, "the system has no memory left for this call");
   } catch (const std::system_error& error) {

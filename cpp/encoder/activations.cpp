@@ -16,7 +16,8 @@ constexpr BatchSize kTypicalChunk{256, 16};
 }  // namespace
 
 ActivationPlan::ActivationPlan(const Architecture& a, const Backend& backend,
-                               uint64_t red_zone_bytes) {
+                               uint64_t red_zone_bytes)
+    : dtype_(backend.compute_type()) {
   const auto shape = [&](int64_t cols) { return Shape{cols, backend.row_stride(cols)}; };
   const int64_t inner = int64_t{a.num_heads} * a.head_size;
   states_ = shape(a.hidden_size);
@@ -32,7 +33,7 @@ ActivationPlan::ActivationPlan(const Architecture& a, const Backend& backend,
   pooled_ = has_dense ? shape(widest) : Shape{};
 
   const auto record = [&](int first_op, int last_op, const Shape& s, bool per_sequence) {
-    const uint64_t row_bytes = static_cast<uint64_t>(s.stride) * sizeof(float);
+    const uint64_t row_bytes = static_cast<uint64_t>(s.stride) * element_bytes(dtype_);
     return UsageRecord{first_op, last_op, red_zone_bytes, per_sequence ? 0 : row_bytes,
                        per_sequence ? row_bytes : 0};
   };
@@ -63,8 +64,7 @@ Activations ActivationPlan::place(std::byte* block, int64_t num_tokens,
   plan_.place({static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(num_sequences)},
               offsets.data());
   const auto view = [&](Buffer buffer, const Shape& shape, int64_t rows) {
-    return Matrix{reinterpret_cast<float*>(block + offsets[buffer]), rows, shape.cols,
-                  shape.stride};
+    return Matrix{block + offsets[buffer], rows, shape.cols, shape.stride, dtype_};
   };
   Activations a;
   a.states = view(kStates, states_, num_tokens);
@@ -74,6 +74,7 @@ Activations ActivationPlan::place(std::byte* block, int64_t num_tokens,
   a.expanded = view(kExpanded, expanded_, num_tokens);
   a.pooled[0] = view(kPooled0, pooled_, num_sequences);
   a.pooled[1] = view(kPooled1, pooled_, num_sequences);
+  for (Matrix& pooled : a.pooled) pooled.per_sequence = true;
   return a;
 }
 

@@ -35,6 +35,7 @@ class ActivationPlan {
     int64_t cols = 0;
     int64_t stride = 0;
   };
+  DType dtype_;
   Shape states_, qkv_, context_, expanded_, pooled_;
   LifetimePlan plan_;
 };

@@ -14,7 +14,6 @@ namespace {
 
 void check_starts(const PackedBatch& batch, const Architecture& architecture) {
   const int32_t* starts = batch.sequence_starts;
-  if (!starts) refuse("sequence_starts is NULL; it must hold num_sequences + 1 entries");
   if (starts[0] != 0)
     refuse("sequence_starts[0] is " + std::to_string(starts[0]) + "; it must be 0");
   for (int32_t s = 0; s < batch.num_sequences; ++s) {
@@ -54,17 +53,18 @@ void check_values(const PackedBatch& batch, const int32_t* values, int32_t limit
 
 }  // namespace
 
-void check_batch(const PackedBatch& batch, const Architecture& architecture) {
+void check_sizes(const PackedBatch& batch) {
   if (batch.num_sequences < 0)
     refuse("num_sequences is " + std::to_string(batch.num_sequences) + "; it must be 0 or more");
   if (batch.num_tokens < 0 || batch.num_tokens > INT32_MAX)
     refuse("num_tokens is " + std::to_string(batch.num_tokens) + "; it must be 0 … 2147483647");
-  check_starts(batch, architecture);
+  if (!batch.sequence_starts)
+    refuse("sequence_starts is NULL; it must hold num_sequences + 1 entries");
   if (batch.num_tokens > 0 && !batch.token_ids) refuse("token_ids is NULL but num_tokens is not 0");
-  check_values(batch, batch.token_ids, architecture.vocab_size, "token id", "vocab_size");
-  if (batch.token_types)
-    check_values(batch, batch.token_types, std::max(architecture.num_token_types, 1), "token type",
-                 "the number of token types");
+}
+
+void check_sequences(const PackedBatch& batch, const Architecture& architecture) {
+  check_starts(batch, architecture);
   if (batch.pooling_starts)
     for (int32_t s = 0; s < batch.num_sequences; ++s) {
       const int32_t length = batch.sequence_starts[s + 1] - batch.sequence_starts[s];
@@ -74,6 +74,15 @@ void check_batch(const PackedBatch& batch, const Architecture& architecture) {
                " has " + std::to_string(length) + " tokens, so it must be 0 … " +
                std::to_string(length));
     }
+}
+
+void check_batch(const PackedBatch& batch, const Architecture& architecture) {
+  check_sizes(batch);
+  check_sequences(batch, architecture);
+  check_values(batch, batch.token_ids, architecture.vocab_size, "token id", "vocab_size");
+  if (batch.token_types)
+    check_values(batch, batch.token_types, std::max(architecture.num_token_types, 1), "token type",
+                 "the number of token types");
 }
 
 }  // namespace vlt

@@ -15,9 +15,18 @@ struct PackedBatch {
   const int32_t* sequence_starts = nullptr;
   const int32_t* token_types = nullptr;
   const int32_t* pooling_starts = nullptr;
+  bool on_device = false;          // all four arrays
+  void* callers_stream = nullptr;  // in whose order arrays on the device are read and written
 };
 
-// Throws kInvalidArgument naming the sequence, the position and the value at fault.
+// Throws kInvalidArgument unless the numbers of tokens and sequences are possible and the arrays
+// that they need are there. All that can be said of arrays on a device.
+void check_sizes(const PackedBatch& batch);
+
+// What starts and pooling starts on the host must keep.
+void check_sequences(const PackedBatch& batch, const Architecture& architecture);
+
+// check_sizes(), check_sequences(), and every value of arrays on the host. Throws kInvalidArgument naming the sequence, the position and the value at fault.
 void check_batch(const PackedBatch& batch, const Architecture& architecture);
 
 }  // namespace vlt

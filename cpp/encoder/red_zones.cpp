@@ -11,9 +11,9 @@ constexpr int kPattern = 0xa5;
 }  // namespace
 
 std::byte* RedZoneObserver::zone_of(const Matrix& out) const {
-  auto* data = reinterpret_cast<std::byte*>(out.data);
+  auto* data = static_cast<std::byte*>(out.data);
   if (data < begin_ || data >= end_) return nullptr;
-  return reinterpret_cast<std::byte*>(out.data + out.rows * out.stride);
+  return reinterpret_cast<std::byte*>(out.floats() + out.rows * out.stride);
 }
 
 void RedZoneObserver::before(const Operation& operation) {

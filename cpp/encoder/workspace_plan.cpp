@@ -10,7 +10,7 @@ namespace vlt {
 WorkspacePlan::WorkspacePlan(const Model& model, int num_workers, uint64_t limit,
                              uint64_t granularity, uint64_t red_zone_bytes)
     : architecture_(model.architecture()),
-      backend_(model.backend()),
+      backend_(*model.backend().as_host()),
       num_workers_(num_workers),
       limit_(limit),
       granularity_(granularity),

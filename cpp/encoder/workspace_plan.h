@@ -51,7 +51,7 @@ class WorkspacePlan {
   ChunkLimits chunk_limits(int32_t num_sequences, int32_t longest, int workers) const;
 
   const Architecture& architecture_;
-  const Backend& backend_;
+  const HostBackend& backend_;
   const int num_workers_;
   const uint64_t limit_;
   const uint64_t granularity_;

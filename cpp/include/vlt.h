@@ -14,9 +14,13 @@
  *              zero, a shorter one reads as if the rest were zero; what the library
  *              fills in is cut or filled up with zeros to the caller's size.
  *   Threads    Stated per handle below.
- *   Fork       Models and sessions work in the child too, if no call on them was in
- *              progress in the parent. Threads are started anew at the first run.
- *   Arrays     Dense, row-major, host memory.
+ *   Fork       Models and sessions on the CPU work in the child too, if no call on them
+ *              was in progress in the parent. Threads are started anew at the first run.
+ *              CUDA does not survive a fork: load models after it.
+ *   Arrays     Dense, row-major, in host memory unless a `memory` field says otherwise.
+ *   CUDA       On a device the library needs the NVIDIA driver and nothing else. Any
+ *              number of threads and sessions may use one device, and a call leaves
+ *              the thread's current device as it found it.
  *   Letters    T tokens in the batch, S sequences, H hidden size, D embedding size.
  *
  * The shortest useful program:
@@ -82,9 +86,11 @@ enum { VLT_DTYPE_AUTO = 0, VLT_FLOAT32 = 1, VLT_FLOAT16 = 2, VLT_BFLOAT16 = 3 };
 
 typedef struct vlt_model_options {
   uint32_t struct_size;
-  int32_t device_type;  /* VLT_DEVICE_*; this build offers the CPU */
+  int32_t device_type;  /* VLT_DEVICE_*; AUTO: CUDA where it is usable, otherwise the CPU, unless
+                           the environment variable VLT_DEVICE (cpu, cuda) decides */
   int32_t device_index; /* ordinal among devices of that type; the CPU has only 0 */
-  int32_t compute_type; /* dtype of the matrix products; the CPU offers VLT_FLOAT32 */
+  int32_t compute_type; /* of weights and activations; sums are float32. CUDA: AUTO means
+                           VLT_FLOAT16. The CPU offers VLT_FLOAT32. */
 } vlt_model_options;
 
 typedef struct vlt_model_info {
@@ -102,6 +108,7 @@ typedef struct vlt_model_info {
   int32_t embedding_size;  /* D; 0: no embedding head */
   uint64_t weight_bytes;   /* memory held by the prepared weights */
   const char* kernels;     /* name of the instruction set in use; owned by the library */
+  int32_t device_index;
 } vlt_model_info;
 
 /* Reads a weights file, prepares it for the device and lets go of the file. Every
@@ -146,7 +153,9 @@ typedef struct vlt_session_options {
   int32_t num_threads;            /* 0: every usable core; 1: starts no thread; at most 1024 */
   uint64_t workspace_limit;       /* bytes; a batch that needs more is run in parts; 0: no limit */
   int32_t profile;                /* 1: measure every operation (a few per cent slower) */
-  const vlt_allocator* allocator; /* NULL: the system's memory; copied */
+  const vlt_allocator* allocator; /* NULL: the system's memory; copied. CPU only */
+  int32_t disable_graphs;         /* CUDA: 1: launch every kernel of a small batch anew instead of
+                                     replaying a graph. Never changes a result. */
 } vlt_session_options;
 
 /* Sessions of one process share its worker threads; runs that need them take turns. */
@@ -164,8 +173,9 @@ VLT_API vlt_status vlt_session_workspace_bytes(const vlt_session* session, int64
                                                int32_t num_sequences, int32_t max_length,
                                                uint64_t* out_bytes);
 
-/* Grows the workspace once, so that later batches within the bound never allocate (unless a
- * larger one was refused memory in between). */
+/* Warms up: grows the workspace once, so that later batches within the bound never allocate
+ * (unless a larger one was refused memory in between), and on CUDA captures the graphs of
+ * batches up to this size. */
 VLT_API vlt_status vlt_session_reserve(vlt_session* session, int64_t num_tokens,
                                        int32_t num_sequences, int32_t max_length);
 
@@ -179,6 +189,7 @@ typedef struct vlt_memory_stats {
   uint64_t runs;               /* batches run */
   uint64_t parts;              /* pieces they were run in; limits and caches split batches */
   double planning_seconds;     /* time spent planning, since creation */
+  uint64_t graphs;             /* CUDA graphs captured and kept */
 } vlt_memory_stats;
 
 VLT_API vlt_status vlt_session_get_memory_stats(const vlt_session* session,
@@ -200,6 +211,9 @@ VLT_API vlt_status vlt_session_get_profile(const vlt_session* session, vlt_profi
 
 /* ---- Running --------------------------------------------------------------------- */
 
+/* VLT_MEMORY_DEVICE: of the model's CUDA device. */
+enum { VLT_MEMORY_HOST = 0, VLT_MEMORY_DEVICE = 1 };
+
 /* S sequences laid end to end, T tokens in all, no padding. */
 typedef struct vlt_packed_batch {
   uint32_t struct_size;
@@ -210,6 +224,11 @@ typedef struct vlt_packed_batch {
   const int32_t* token_types;     /* [T], or NULL for all zero */
   const int32_t* pooling_starts;  /* [S] tokens to leave out of pooling at each sequence's
                                      head (prompts), or NULL for none */
+  int32_t memory;                 /* VLT_MEMORY_*: where all four arrays are */
+  void* stream; /* a cudaStream_t in whose order device arrays are read and written: vlt_run then
+                   waits for what it holds already, and returns before the work is done if every
+                   output is on the device. NULL: vlt_run returns when the outputs are ready, and
+                   device arrays must be ready too. The legacy default stream is (void*)1. */
 } vlt_packed_batch;
 
 enum {
@@ -221,17 +240,37 @@ enum {
 typedef struct vlt_output {
   uint32_t struct_size;
   int32_t kind;   /* VLT_OUTPUT_* */
-  int32_t dtype;  /* VLT_DTYPE_AUTO or VLT_FLOAT32 */
+  int32_t dtype;  /* VLT_DTYPE_AUTO or VLT_FLOAT32; HIDDEN also the model's compute type */
   void* data;     /* may be NULL when the output has no element */
   uint64_t bytes; /* size of data; too small is VLT_INVALID_ARGUMENT */
+  int32_t memory; /* VLT_MEMORY_* */
 } vlt_output;
 
-/* Runs the model once and writes every output asked for; returns when they are ready.
+/* Runs the model once and writes every output asked for; returns when they are ready, or
+ * earlier where batch->stream says so. Values in device arrays are checked as they are read:
+ * what they did wrong is VLT_INVALID_ARGUMENT from this call, or from the next one on this
+ * session where this one returned earlier; the outputs are then undefined.
  * All outputs of a call have the same struct_size.
  * After VLT_CANCELLED, VLT_OUT_OF_MEMORY or VLT_INTERNAL the outputs may be partly written.
  * The result for a sequence is the same to the bit whatever else is in the batch. */
 VLT_API vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch,
                            const vlt_output* outputs, int32_t num_outputs);
+
+/* Waits for runs that returned before they were done, and reports what they found wrong. */
+VLT_API vlt_status vlt_session_synchronize(vlt_session* session);
+
+/* ---- Device memory, for callers without a CUDA of their own -------------------------- */
+
+/* Memory on the model's device, aligned to 256 bytes; NULL for 0 bytes. For a model on the CPU:
+ * VLT_UNSUPPORTED. */
+VLT_API vlt_status vlt_device_allocate(const vlt_model* model, uint64_t num_bytes,
+                                       void** out_memory);
+/* Work in progress may still use the memory: it is reused or given back only once the device is
+ * done. Accepts NULL. */
+VLT_API void vlt_device_free(const vlt_model* model, void* memory);
+/* Copies between host and device memory, either way, or within one; returns when it is done. */
+VLT_API vlt_status vlt_device_copy(const vlt_model* model, void* to, const void* from,
+                                   uint64_t num_bytes);
 
 #ifdef __cplusplus
 } /* extern "C" */

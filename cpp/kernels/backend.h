@@ -19,24 +19,31 @@
 
 namespace vlt {
 
-// float32 rows in the device's memory, not owned.
+// Rows in the device's memory, not owned.
 struct Matrix {
-  float* data = nullptr;
+  void* data = nullptr;
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t stride = 0;
+  DType dtype = DType::kFloat32;
+  // What follows only devices with memory of their own use. There `rows` is room, and how many rows
+  // a batch has is known on the device: its tokens, or its sequences.
+  bool per_sequence = false;
+  bool indirect = false;  // `data` is where the device finds the address of the rows
 
-  float* row(int64_t r) const { return data + r * stride; }
+  float* floats() const { return static_cast<float*>(data); }
+  float* row(int64_t r) const { return floats() + r * stride; }
 };
 
 // A linear layer as a backend prepared it: only that backend knows the layout behind `data`.
-// Owned by the model; a dtype and scales join here when 8-bit weights do.
+// Owned by the model; scales join here when 8-bit weights do.
 struct LinearWeights {
   const char* name = "linear";  // what the profile calls it
-  const float* data = nullptr;  // prepacked [N, K]
+  const void* data = nullptr;   // prepacked [N, K]
   const float* bias = nullptr;  // [N], padded with zeros as the backend needs; never null
   int64_t outputs = 0;          // N
   int64_t inputs = 0;           // K
+  int64_t stride = 0;           // elements from output to output, where `data` is row-major
 };
 
 struct NormWeights {
@@ -46,9 +53,11 @@ struct NormWeights {
 };
 
 struct EmbeddingTables {
-  const float* word = nullptr;        // [V, H]
-  const float* position = nullptr;    // [P, H]
-  const float* token_type = nullptr;  // [Y, H], or null
+  const void* word = nullptr;        // [V, H] of the backend's compute type
+  const void* position = nullptr;    // [P, H]
+  const void* token_type = nullptr;  // [Y, H], or null
+  int32_t vocab_size = 0;            // V
+  int32_t num_token_types = 0;       // Y
   int64_t position_offset = 0;
   NormWeights norm;
 };
@@ -81,7 +90,8 @@ class Operations {
   virtual void linear(const Matrix& in, const LinearWeights& weights, Activation activation,
                       const Matrix& out) = 0;
 
-  // out [M, N] = norm(in [M, K] · weightᵀ + bias + residual [M, N]); out is not residual
+  // out [M, N] = norm(in [M, K] · weightᵀ + bias + residual [M, N]); out is not residual, which may
+  // be overwritten.
   virtual void linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
                                          const Matrix& residual, const NormWeights& norm,
                                          const Matrix& out) = 0;
@@ -103,7 +113,7 @@ class Operations {
   virtual bool should_stop() = 0;
 };
 
-// What a session runs on: the workers of a thread team, or one CUDA stream.
+// What a session on the host runs on: the workers of a thread team.
 class Stream {
  public:
   virtual ~Stream() = default;
@@ -122,38 +132,52 @@ class Stream {
                    const std::function<void(int worker, Operations& operations)>& body) = 0;
 };
 
-// Where prepared weights live: float32 arrays cut from large slabs, so that even a small model sits
-// in huge pages. Everything is freed together.
+// Memory for prepared weights, freed together.
 class WeightPool {
  public:
-  // Uninitialised, aligned to 64 bytes, valid as long as the pool. Throws std::bad_alloc.
-  float* allocate(int64_t count);
-  uint64_t bytes() const { return bytes_; }
-
- private:
-  struct Free {
-    void operator()(float* p) const noexcept;
-  };
-  std::vector<std::unique_ptr<float[], Free>> slabs_;
-  float* next_ = nullptr;
-  uint64_t left_ = 0;  // bytes of the last slab behind next_
-  uint64_t bytes_ = 0;
+  virtual ~WeightPool() = default;
+  // Uninitialised, aligned to 64 bytes or more, valid as long as the pool. Throws std::bad_alloc.
+  virtual void* allocate(uint64_t bytes) = 0;
+  virtual uint64_t bytes() const = 0;  // that the pool holds
 };
 
+class HostBackend;
+class DeviceBackend;
+
+// How one kind of device holds a model. What runs it is a HostBackend's or a DeviceBackend's.
 class Backend {
  public:
   virtual ~Backend() = default;
 
   virtual const char* name() const = 0;
+  // Of the matrix products, the tables and the activations.
+  virtual DType compute_type() const = 0;
+  virtual std::unique_ptr<WeightPool> create_weight_pool() const = 0;
 
-  // Packs weight [N, K], row-major, with bias [N] (null for none) into memory of the pool. The
-  // source is not needed afterwards.
-  virtual LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
+  // Each copies from host memory into the pool, in the layout its kernels want; the source is not
+  // needed afterwards.
+  virtual LinearWeights prepare_linear(const float* weight /* [N, K] */,
+                                       const float* bias /* [N] or null */, int64_t outputs,
                                        int64_t inputs, WeightPool& pool) const = 0;
+  virtual const void* prepare_table(const float* values, int64_t count, WeightPool& pool) const = 0;
+  virtual const float* prepare_vector(const float* values, int64_t count,
+                                      WeightPool& pool) const = 0;
 
-  // Distance of two rows of an activation with `cols` columns: keeps rows aligned and spreads them
-  // over the cache sets.
+  // Distance of two rows of an activation with `cols` columns, in elements.
   virtual int64_t row_stride(int64_t cols) const = 0;
+
+  // One of the two is not null.
+  virtual const HostBackend* as_host() const { return nullptr; }
+  virtual const DeviceBackend* as_device() const { return nullptr; }
+};
+
+class HostBackend : public Backend {
+ public:
+  const HostBackend* as_host() const final { return this; }
+  DType compute_type() const override { return DType::kFloat32; }
+  std::unique_ptr<WeightPool> create_weight_pool() const override;
+  const void* prepare_table(const float* values, int64_t count, WeightPool& pool) const override;
+  const float* prepare_vector(const float* values, int64_t count, WeightPool& pool) const override;
 
   // Workspace a worker needs for itself when the longest sequence is max_length.
   virtual uint64_t scratch_bytes(int64_t max_length, int64_t head_size) const = 0;

@@ -5,6 +5,11 @@ namespace vlt {
 
 enum class Activation { kIdentity, kRelu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid };
 
+// What matrices are stored in. Sums are always float32.
+enum class DType { kFloat32, kFloat16, kBFloat16 };
+
+constexpr unsigned element_bytes(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
 enum class PoolingMode { kCls, kLastToken, kMax, kMean, kMeanSqrtLen, kWeightedMean };
 
 }  // namespace vlt

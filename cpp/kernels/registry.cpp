@@ -2,6 +2,9 @@
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_info.h"
+#if defined(VLT_CUDA)
+#include "kernels/cuda/cuda_backend.h"
+#endif
 #include "kernels/reference/reference_backend.h"
 
 namespace vlt {
@@ -12,6 +15,22 @@ std::vector<std::string> cpu_backend_names() {
   names.emplace_back("reference");
   return names;
 }
+
+#if defined(VLT_CUDA)
+CudaChoice choose_cuda_backend(int device_index, DType compute_type) {
+  CudaChoice choice;
+  choice.backend = cuda::make_cuda_backend(device_index, compute_type, choice.problem);
+  return choice;
+}
+
+std::vector<std::string> cuda_architectures() { return cuda::built_architectures(); }
+#else
+CudaChoice choose_cuda_backend(int, DType) {
+  return {nullptr, "this build of vlt has no CUDA backend"};
+}
+
+std::vector<std::string> cuda_architectures() { return {}; }
+#endif
 
 BackendChoice choose_cpu_backend(const std::string& name) {
   if (name == "reference") return {make_reference_backend(), BackendProblem::kNone};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/device.h"
 
 namespace vlt {
 
@@ -15,9 +16,21 @@ std::vector<std::string> cpu_backend_names();
 enum class BackendProblem { kNone, kUnknownName, kNotOnThisMachine };
 
 struct BackendChoice {
-  std::unique_ptr<Backend> backend;  // null where there is a problem
+  std::unique_ptr<HostBackend> backend;  // null where there is a problem
   BackendProblem problem = BackendProblem::kNone;
 };
+
+// A CUDA device, or why there is none to be had.
+struct CudaChoice {
+  std::unique_ptr<DeviceBackend> backend;
+  std::string problem;  // a sentence; empty where there is a backend
+};
+
+// device_index among the CUDA devices of this machine.
+CudaChoice choose_cuda_backend(int device_index, DType compute_type);
+
+// Architectures that kernels were compiled for, "80" or "90a"; empty without CUDA.
+std::vector<std::string> cuda_architectures();
 
 // The named CPU backend, or the best this machine can run where the name is empty.
 BackendChoice choose_cpu_backend(const std::string& name);

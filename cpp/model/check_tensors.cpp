@@ -112,13 +112,13 @@ void check_none_unexpected(const WeightsFile& file, const ShapeTable& table) {
 
 void check_tensor(const WeightsFile& file, const TensorEntry& tensor, const ShapeTable& table) {
   if (is_byte_tensor(tensor)) {
-    if (tensor.dtype != DType::kU8 || tensor.shape.size() != 1) {
+    if (tensor.dtype != StoredType::kU8 || tensor.shape.size() != 1) {
       refuse_tensor(file, tensor, "U8 of shape [bytes]");
     }
     return;
   }
   const Shape& shape = table.find(tensor.name)->second;
-  if (tensor.dtype == DType::kU8 || tensor.shape != shape) {
+  if (tensor.dtype == StoredType::kU8 || tensor.shape != shape) {
     refuse_tensor(file, tensor, "F32, F16 or BF16 of shape " + shape_text(shape));
   }
 }

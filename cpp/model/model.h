@@ -37,19 +37,20 @@ class Model {
 
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
   const std::vector<uint8_t>& tokenizer() const { return tokenizer_; }
-  uint64_t weight_bytes() const { return pool_.bytes(); }
+  uint64_t weight_bytes() const { return pool_->bytes(); }
 
  private:
+  const void* load_table(const WeightsFile& file, const std::string& name);
   const float* load_vector(const WeightsFile& file, const std::string& name);
   NormWeights load_norm(const WeightsFile& file, const std::string& prefix);
   LinearWeights load_linear(const WeightsFile& file, const std::string& prefix, const char* name);
 
   Architecture architecture_;
   std::unique_ptr<Backend> backend_;
+  std::unique_ptr<WeightPool> pool_;
   EmbeddingTables embeddings_;
   std::vector<LayerWeights> layers_;
   std::vector<LinearWeights> dense_;
-  WeightPool pool_;
   std::vector<std::pair<std::string, std::string>> metadata_;
   std::vector<uint8_t> tokenizer_;
 };

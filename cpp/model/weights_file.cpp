@@ -19,16 +19,16 @@ constexpr uint64_t kPrefixBytes = 8;  // the header's length
 constexpr uint64_t kAlignment = 64;   // one cache line, and the widest vector register
 
 struct DTypeRow {
-  DType dtype;
+  StoredType dtype;
   const char* name;
   uint64_t num_bytes;
 };
-constexpr std::array<DTypeRow, 4> kDTypes = {{{DType::kF32, "F32", 4},
-                                              {DType::kF16, "F16", 2},
-                                              {DType::kBF16, "BF16", 2},
-                                              {DType::kU8, "U8", 1}}};
+constexpr std::array<DTypeRow, 4> kDTypes = {{{StoredType::kF32, "F32", 4},
+                                              {StoredType::kF16, "F16", 2},
+                                              {StoredType::kBF16, "BF16", 2},
+                                              {StoredType::kU8, "U8", 1}}};
 
-const DTypeRow& row_of(DType dtype) { return kDTypes[static_cast<size_t>(dtype)]; }
+const DTypeRow& row_of(StoredType dtype) { return kDTypes[static_cast<size_t>(dtype)]; }
 
 std::string bytes_text(uint64_t begin, uint64_t end) {
   return "bytes " + std::to_string(begin) + " to " + std::to_string(end);
@@ -59,7 +59,7 @@ std::string read_header_text(const ByteSource& source) {
 
 // Number of bytes a tensor of this shape takes; refuses what does not fit 64 bits.
 uint64_t checked_num_bytes(const std::string& source_name, const HeaderTensor& tensor,
-                           DType dtype) {
+                           StoredType dtype) {
   uint64_t num_bytes = dtype_num_bytes(dtype);
   // A zero dimension makes any product 0, whatever the others are.
   if (std::find(tensor.shape.begin(), tensor.shape.end(), 0) != tensor.shape.end()) return 0;
@@ -73,7 +73,7 @@ uint64_t checked_num_bytes(const std::string& source_name, const HeaderTensor& t
   return num_bytes;
 }
 
-DType parse_dtype(const std::string& source_name, const HeaderTensor& tensor) {
+StoredType parse_dtype(const std::string& source_name, const HeaderTensor& tensor) {
   for (const DTypeRow& row : kDTypes) {
     if (tensor.dtype == row.name) return row.dtype;
   }
@@ -89,7 +89,7 @@ TensorEntry checked_entry(const ByteSource& source, uint64_t data_begin, HeaderT
   const std::string range = "data_offsets " + bytes_text(tensor.begin, tensor.end);
   const uint64_t data_bytes = source.size() - data_begin;
 
-  const DType dtype = parse_dtype(file, tensor);
+  const StoredType dtype = parse_dtype(file, tensor);
   if (tensor.begin > tensor.end) refuse_file(file, subject + " has " + range + ": backwards");
   if (tensor.end > data_bytes) {
     refuse_file(file, subject + " has " + range + ", but the data ends at byte " +
@@ -164,7 +164,7 @@ void read_16_bit(const ByteSource& source, const TensorEntry& entry, float* dest
   for (uint64_t done = 0; done < entry.num_elements();) {
     const uint64_t count = std::min<uint64_t>(staging.size(), entry.num_elements() - done);
     source.read(entry.begin + 2 * done, staging.data(), 2 * count);
-    if (entry.dtype == DType::kF16) {
+    if (entry.dtype == StoredType::kF16) {
       widen<float16_to_float32>(staging.data(), count, destination + done);
     } else {
       widen<bfloat16_to_float32>(staging.data(), count, destination + done);
@@ -175,8 +175,8 @@ void read_16_bit(const ByteSource& source, const TensorEntry& entry, float* dest
 
 }  // namespace
 
-const char* dtype_name(DType dtype) { return row_of(dtype).name; }
-uint64_t dtype_num_bytes(DType dtype) { return row_of(dtype).num_bytes; }
+const char* dtype_name(StoredType dtype) { return row_of(dtype).name; }
+uint64_t dtype_num_bytes(StoredType dtype) { return row_of(dtype).num_bytes; }
 
 bool is_padding(const TensorEntry& entry) { return entry.name.starts_with("_pad."); }
 
@@ -217,10 +217,10 @@ const TensorEntry* WeightsFile::find(std::string_view tensor_name) const {
 }
 
 void WeightsFile::read_float32(const TensorEntry& entry, float* destination) const {
-  if (entry.dtype == DType::kU8) {
+  if (entry.dtype == StoredType::kU8) {
     refuse_file(name(), "tensor " + quoted(entry.name) + " has dtype U8, expected a float one");
   }
-  if (entry.dtype == DType::kF32) {
+  if (entry.dtype == StoredType::kF32) {
     source_->read(entry.begin, destination, entry.num_bytes());
   } else {
     read_16_bit(*source_, entry, destination);

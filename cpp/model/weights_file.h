@@ -14,14 +14,14 @@
 
 namespace vlt {
 
-enum class DType { kF32, kF16, kBF16, kU8 };
+enum class StoredType { kF32, kF16, kBF16, kU8 };
 
-const char* dtype_name(DType dtype);    // as the header spells it: "F32"
-uint64_t dtype_num_bytes(DType dtype);  // bytes of one element
+const char* dtype_name(StoredType dtype);    // as the header spells it: "F32"
+uint64_t dtype_num_bytes(StoredType dtype);  // bytes of one element
 
 struct TensorEntry {
   std::string name;
-  DType dtype = DType::kF32;
+  StoredType dtype = StoredType::kF32;
   std::vector<int64_t> shape;
   uint64_t begin = 0;  // bytes from the start of the file; a multiple of 64 but for padding
   uint64_t end = 0;    // exactly begin + elements × element size, inside the file

@@ -65,8 +65,8 @@ class GuardedMatrix {
 };
 
 // Runs body on a stream of the backend with its own scratch, all workers together.
-inline void run_together(const Backend& backend, int workers, int64_t max_length, int64_t head_size,
-                         const std::function<void(Operations&)>& body) {
+inline void run_together(const HostBackend& backend, int workers, int64_t max_length,
+                         int64_t head_size, const std::function<void(Operations&)>& body) {
   const std::unique_ptr<Stream> stream = backend.create_stream(workers);
   const uint64_t bytes = backend.scratch_bytes(max_length, head_size);
   const int active = std::min(workers, stream->num_workers());
@@ -126,9 +126,13 @@ class Report {
   double largest_ = 0;
 };
 
-int test_linear(const Backend& backend);
-int test_attention(const Backend& backend);
-int test_rows(const Backend& backend);
-int test_red_zones(const Backend& backend);
+int test_linear(const HostBackend& backend);
+int test_attention(const HostBackend& backend);
+int test_rows(const HostBackend& backend);
+int test_red_zones(const HostBackend& backend);
+int test_device_plan(const HostBackend& backend);  // needs no backend, but its name
+#if defined(VLT_CUDA)
+int test_tile_choice();
+#endif
 
 }  // namespace vlt::tests

@@ -1,10 +1,10 @@
-// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones].
+// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones|device_plan].
 // Exit status: 0 all passed, 1 some failed, 2 wrong usage, 77 this machine cannot run the backend.
 #include "harness.h"
 
 int main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
-    std::printf("usage: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones]\n");
+    std::printf("usage: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones|device_plan]\n");
     return 2;
   }
   const vlt::BackendChoice choice = vlt::choose_cpu_backend(argv[1]);
@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
   }
   const std::string wanted = argc == 3 ? argv[2] : "";
   int failed = 0, run = 0;
-  const auto run_if_wanted = [&](const char* name, int (*test)(const vlt::Backend&)) {
+  const auto run_if_wanted = [&](const char* name, int (*test)(const vlt::HostBackend&)) {
     if (!wanted.empty() && wanted != name) return;
     failed += test(*choice.backend);
     ++run;
@@ -24,5 +24,10 @@ int main(int argc, char** argv) {
   run_if_wanted("attention", vlt::tests::test_attention);
   run_if_wanted("rows", vlt::tests::test_rows);
   run_if_wanted("red_zones", vlt::tests::test_red_zones);
+  run_if_wanted("device_plan", vlt::tests::test_device_plan);
+#if defined(VLT_CUDA)
+  run_if_wanted("tile_choice",
+                [](const vlt::HostBackend&) { return vlt::tests::test_tile_choice(); });
+#endif
   return run == 0 ? 2 : failed > 0;
 }

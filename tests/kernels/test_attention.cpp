@@ -16,7 +16,7 @@ struct AttentionCase {
   Sequences sequences;
 
   AttentionCase(const std::vector<int32_t>& lengths, int num_heads, int64_t size, uint32_t seed,
-                const Backend& backend)
+                const HostBackend& backend)
       : starts(1, 100),  // starts need not begin at zero
         heads(num_heads),
         head_size(size),
@@ -42,7 +42,7 @@ struct AttentionCase {
   }
   float scale() const { return 1 / std::sqrt(static_cast<float>(head_size)); }
 
-  void run(const Backend& backend, int workers, GuardedMatrix& out) {
+  void run(const HostBackend& backend, int workers, GuardedMatrix& out) {
     run_together(backend, workers, longest(), head_size, [&](Operations& operations) {
       operations.attention(sequences, qkv.view(), heads, scale(), out.view());
     });
@@ -66,7 +66,7 @@ struct AttentionCase {
   }
 };
 
-void check_case(const Backend& backend, const Backend& reference, Report& report,
+void check_case(const HostBackend& backend, const HostBackend& reference, Report& report,
                 const std::vector<int32_t>& lengths, int heads, int64_t head_size,
                 const std::string& name) {
   AttentionCase c(lengths, heads, head_size, 7, backend);
@@ -82,7 +82,7 @@ void check_case(const Backend& backend, const Backend& reference, Report& report
   }
 }
 
-bool alone_equals_batch(const Backend& backend, const std::vector<int32_t>& lengths) {
+bool alone_equals_batch(const HostBackend& backend, const std::vector<int32_t>& lengths) {
   AttentionCase all(lengths, 3, 24, 9, backend);
   GuardedMatrix together(all.tokens, all.inner, all.inner);
   all.run(backend, 2, together);
@@ -103,7 +103,7 @@ bool alone_equals_batch(const Backend& backend, const std::vector<int32_t>& leng
 
 }  // namespace
 
-int test_attention(const Backend& backend) {
+int test_attention(const HostBackend& backend) {
   const auto reference = make_reference_backend();
   Report report(backend.name());
   std::vector<int32_t> every_length;

@@ -35,7 +35,7 @@ struct LinearCase {
   GuardedMatrix in, residual;
   NormWeights norm;
 
-  LinearCase(const Shape& s, const Backend& backend)
+  LinearCase(const Shape& s, const HostBackend& backend)
       : shape(s),
         weight(random_floats(s.outputs * s.inputs, 1, 1 / std::sqrt(static_cast<float>(s.inputs)))),
         bias(random_floats(s.outputs, 2)),
@@ -63,20 +63,20 @@ struct LinearCase {
   }
 };
 
-void run_linear(const Backend& backend, LinearCase& c, int workers, Activation activation,
+void run_linear(const HostBackend& backend, LinearCase& c, int workers, Activation activation,
                 GuardedMatrix& out) {
-  WeightPool pool;
-  const LinearWeights weights =
-      backend.prepare_linear(c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
+  const std::unique_ptr<WeightPool> pool = backend.create_weight_pool();
+  const LinearWeights weights = backend.prepare_linear(c.weight.data(), c.bias.data(),
+                                                       c.shape.outputs, c.shape.inputs, *pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear(c.in.view(), weights, activation, out.view());
   });
 }
 
-void run_norm(const Backend& backend, LinearCase& c, int workers, GuardedMatrix& out) {
-  WeightPool pool;
-  const LinearWeights weights =
-      backend.prepare_linear(c.weight.data(), c.bias.data(), c.shape.outputs, c.shape.inputs, pool);
+void run_norm(const HostBackend& backend, LinearCase& c, int workers, GuardedMatrix& out) {
+  const std::unique_ptr<WeightPool> pool = backend.create_weight_pool();
+  const LinearWeights weights = backend.prepare_linear(c.weight.data(), c.bias.data(),
+                                                       c.shape.outputs, c.shape.inputs, *pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear_residual_layernorm(c.in.view(), weights, c.residual.view(), c.norm,
                                          out.view());
@@ -84,7 +84,7 @@ void run_norm(const Backend& backend, LinearCase& c, int workers, GuardedMatrix&
 }
 
 // Each row alone gives the bits it has in the batch.
-bool rows_are_independent(const Backend& backend, const Shape& s) {
+bool rows_are_independent(const HostBackend& backend, const Shape& s) {
   LinearCase c(s, backend);
   GuardedMatrix all(s.rows, s.outputs, s.outputs);
   run_norm(backend, c, 1, all);
@@ -103,7 +103,7 @@ bool rows_are_independent(const Backend& backend, const Shape& s) {
   return true;
 }
 
-void check_linear(const Backend& backend, const Backend& reference, LinearCase& c,
+void check_linear(const HostBackend& backend, const HostBackend& reference, LinearCase& c,
                   Activation activation, Report& report) {
   const Shape& s = c.shape;
   GuardedMatrix expected(s.rows, s.outputs, s.outputs);
@@ -142,7 +142,8 @@ std::vector<double> norm_bounds(LinearCase& c, GuardedMatrix& products) {
   return bounds;
 }
 
-void check_norm(const Backend& backend, const Backend& reference, LinearCase& c, Report& report) {
+void check_norm(const HostBackend& backend, const HostBackend& reference, LinearCase& c,
+                Report& report) {
   const Shape& s = c.shape;
   if (s.outputs == 1) return;  // a norm over one value divides rounding by zero
   GuardedMatrix expected(s.rows, s.outputs, s.outputs), products(s.rows, s.outputs, s.outputs);
@@ -163,7 +164,7 @@ void check_norm(const Backend& backend, const Backend& reference, LinearCase& c,
 
 }  // namespace
 
-int test_linear(const Backend& backend) {
+int test_linear(const HostBackend& backend) {
   const auto reference = make_reference_backend();
   Report report(backend.name());
   for (const Shape& s : shapes()) {

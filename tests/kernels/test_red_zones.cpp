@@ -31,7 +31,7 @@ class Sloppy final : public Operations {
 
  private:
   void write(const Matrix& out) const {
-    for (int64_t i = 0; i < out.rows * out.stride + extra_; ++i) out.data[i] = 1;
+    for (int64_t i = 0; i < out.rows * out.stride + extra_; ++i) out.floats()[i] = 1;
   }
   const int64_t extra_;
 };
@@ -53,7 +53,7 @@ const char* culprit_of(int64_t extra, bool in_workspace) {
 
 }  // namespace
 
-int test_red_zones(const Backend& backend) {
+int test_red_zones(const HostBackend& backend) {
   Report report(backend.name());
   const char* caught = culprit_of(1, true);
   report.check("one element too many", caught && std::string(caught) == "ffn_up", "not caught");

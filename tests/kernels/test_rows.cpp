@@ -17,7 +17,7 @@ Sequences sequences() {
   return s;
 }
 
-void check_embedding(const Backend& backend, const Backend& reference, Report& report,
+void check_embedding(const HostBackend& backend, const HostBackend& reference, Report& report,
                      int64_t cols) {
   constexpr int32_t kVocabulary = 50, kOffset = 2;
   const auto word = random_floats(kVocabulary * cols, 1), position = random_floats(70 * cols, 2),
@@ -29,12 +29,10 @@ void check_embedding(const Backend& backend, const Backend& reference, Report& r
   s.token_ids = ids.data();
   for (const bool with_types : {false, true}) {
     s.token_types = with_types ? types.data() : nullptr;
-    EmbeddingTables tables{word.data(),
-                           position.data(),
-                           with_types ? type.data() : nullptr,
-                           kOffset,
-                           {weight.data(), bias.data(), 1e-5f}};
-    const auto run = [&](const Backend& b, int workers, GuardedMatrix& out) {
+    EmbeddingTables tables{
+        word.data(),        position.data(), with_types ? type.data() : nullptr, kVocabulary,
+        with_types ? 2 : 0, kOffset,         {weight.data(), bias.data(), 1e-5f}};
+    const auto run = [&](const HostBackend& b, int workers, GuardedMatrix& out) {
       run_together(b, workers, 65, 16,
                    [&](Operations& o) { o.embed_layernorm(s, tables, out.view()); });
     };
@@ -53,7 +51,8 @@ void check_embedding(const Backend& backend, const Backend& reference, Report& r
   }
 }
 
-void check_pooling(const Backend& backend, const Backend& reference, Report& report, int64_t cols) {
+void check_pooling(const HostBackend& backend, const HostBackend& reference, Report& report,
+                   int64_t cols) {
   const std::vector<PoolingMode> modes = {PoolingMode::kCls,         PoolingMode::kLastToken,
                                           PoolingMode::kMax,         PoolingMode::kMean,
                                           PoolingMode::kMeanSqrtLen, PoolingMode::kWeightedMean};
@@ -62,7 +61,7 @@ void check_pooling(const Backend& backend, const Backend& reference, Report& rep
   const int64_t width = cols * static_cast<int64_t>(modes.size());
   for (const bool with_starts : {false, true}) {
     s.pooling_starts = with_starts ? kPoolingStarts.data() : nullptr;
-    const auto run = [&](const Backend& b, int workers, GuardedMatrix& out) {
+    const auto run = [&](const HostBackend& b, int workers, GuardedMatrix& out) {
       run_together(b, workers, 65, 16,
                    [&](Operations& o) { o.pool(s, states.view(), modes, out.view()); });
     };
@@ -81,7 +80,7 @@ void check_pooling(const Backend& backend, const Backend& reference, Report& rep
   }
 }
 
-void check_normalize(const Backend& backend, const Backend& reference, Report& report,
+void check_normalize(const HostBackend& backend, const HostBackend& reference, Report& report,
                      int64_t cols) {
   const auto values = random_floats(5 * cols, 8, 3);
   GuardedMatrix expected(5, cols, cols, values), out(5, cols, cols + 1, values);
@@ -96,7 +95,7 @@ void check_normalize(const Backend& backend, const Backend& reference, Report& r
 
 }  // namespace
 
-int test_rows(const Backend& backend) {
+int test_rows(const HostBackend& backend) {
   const auto reference = make_reference_backend();
   Report report(backend.name());
   // over 2 or 3 values a norm may amplify rounding without bound

@@ -66,7 +66,7 @@ class CpuStream final : public Stream {
   const std::shared_ptr<ThreadTeam> team_;
 };
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public HostBackend {
  public:
   explicit CpuBackend(const KernelTable& kernels) : kernels_(kernels) {}
 
@@ -77,7 +77,8 @@ class CpuBackend final : public Backend {
     const int64_t width = kernels_.panel_width;
     const int64_t panels = (outputs + width - 1) / width;
     LinearWeights prepared;
-    float* out = pool.allocate(panels * width * (inputs + 1));
+    const auto count = static_cast<uint64_t>(panels * width * (inputs + 1));
+    auto* out = static_cast<float*>(pool.allocate(count * sizeof(float)));
     prepared.data = out;
     for (int64_t column = 0; column < panels * width; column += width)
       for (int64_t k = 0; k < inputs; ++k)
@@ -91,6 +92,7 @@ class CpuBackend final : public Backend {
     return prepared;
   }
 
+  // Keeps rows aligned and spreads them over the cache sets.
   int64_t row_stride(int64_t cols) const override {
     const int64_t whole_lines = (cols + 15) / 16 * 16;
     // Rows a multiple of 2 KiB apart share cache sets; one line more spreads a strip over L1.
@@ -112,7 +114,7 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(const KernelTable& kernels) {
+std::unique_ptr<HostBackend> make_cpu_backend(const KernelTable& kernels) {
   return std::make_unique<CpuBackend>(kernels);
 }
 

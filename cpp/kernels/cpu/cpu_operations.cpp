@@ -39,9 +39,10 @@ void CpuOperations::embed_layernorm(const Sequences& sequences, const EmbeddingT
     const int64_t position = row - sequences.first_row(sequence) + tables.position_offset;
     const int64_t type = sequences.token_types ? sequences.token_types[row] : 0;
     EmbeddingRow e;
-    e.word = tables.word + sequences.token_ids[row] * cols;
-    e.token_type = tables.token_type ? tables.token_type + type * cols : nullptr;
-    e.position = tables.position + position * cols;
+    e.word = static_cast<const float*>(tables.word) + sequences.token_ids[row] * cols;
+    e.token_type =
+        tables.token_type ? static_cast<const float*>(tables.token_type) + type * cols : nullptr;
+    e.position = static_cast<const float*>(tables.position) + position * cols;
     e.weight = tables.norm.weight;
     e.bias = tables.norm.bias;
     e.epsilon = tables.norm.epsilon;
@@ -91,13 +92,13 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
   const Range my_panels = share(panels, rank_ % panel_parts, panel_parts);
 
   LinearBlock b;
-  b.in = in.data;
+  b.in = in.floats();
   b.in_stride = in.stride;
-  b.panels = weights.data;
+  b.panels = static_cast<const float*>(weights.data);
   b.bias = weights.bias;
-  b.residual = residual ? residual->data : nullptr;
+  b.residual = residual ? residual->floats() : nullptr;
   b.residual_stride = residual ? residual->stride : 0;
-  b.out = out.data;
+  b.out = out.floats();
   b.out_stride = out.stride;
   b.inputs = weights.inputs;
   b.outputs = weights.outputs;

@@ -39,8 +39,8 @@ void layernorm(const std::vector<double>& x, const NormWeights& norm, float* out
 
 double linear_element(const float* in, const LinearWeights& weights, int64_t output) {
   double sum = weights.bias[output];
-  for (int64_t k = 0; k < weights.inputs; ++k)
-    sum += static_cast<double>(in[k]) * weights.data[output * weights.inputs + k];
+  const auto* weight = static_cast<const float*>(weights.data) + output * weights.inputs;
+  for (int64_t k = 0; k < weights.inputs; ++k) sum += static_cast<double>(in[k]) * weight[k];
   return sum;
 }
 
@@ -69,6 +69,9 @@ class ReferenceOperations final : public Operations {
   void embed_layernorm(const Sequences& sequences, const EmbeddingTables& tables,
                        const Matrix& out) override {
     const int64_t cols = out.cols;
+    const auto* words = static_cast<const float*>(tables.word);
+    const auto* positions = static_cast<const float*>(tables.position);
+    const auto* types = static_cast<const float*>(tables.token_type);
     std::vector<double> sum(static_cast<size_t>(cols));
     for (int32_t s = 0; s < sequences.num_sequences; ++s)
       for (int32_t i = 0; i < sequences.length(s); ++i) {
@@ -76,9 +79,9 @@ class ReferenceOperations final : public Operations {
         const int64_t type = sequences.token_types ? sequences.token_types[t] : 0;
         for (int64_t j = 0; j < cols; ++j) {
           double& x = sum[static_cast<size_t>(j)];
-          x = tables.word[sequences.token_ids[t] * cols + j];
-          x += tables.position[(i + tables.position_offset) * cols + j];
-          if (tables.token_type) x += tables.token_type[type * cols + j];
+          x = words[sequences.token_ids[t] * cols + j];
+          x += positions[(i + tables.position_offset) * cols + j];
+          if (types) x += types[type * cols + j];
         }
         layernorm(sum, tables.norm, out.row(t));
       }
@@ -171,14 +174,15 @@ class ReferenceStream final : public Stream {
   }
 };
 
-class ReferenceBackend final : public Backend {
+class ReferenceBackend final : public HostBackend {
  public:
   const char* name() const override { return "reference"; }
 
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
                                int64_t inputs, WeightPool& pool) const override {
     const int64_t count = outputs * inputs;
-    float* weight_copy = pool.allocate(count + outputs);
+    auto* weight_copy =
+        static_cast<float*>(pool.allocate(static_cast<uint64_t>(count + outputs) * sizeof(float)));
     float* bias_copy = std::copy(weight, weight + count, weight_copy);
     std::fill(bias_copy, bias_copy + outputs, 0.0f);
     if (bias) std::copy(bias, bias + outputs, bias_copy);
@@ -199,6 +203,8 @@ class ReferenceBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+std::unique_ptr<HostBackend> make_reference_backend() {
+  return std::make_unique<ReferenceBackend>();
+}
 
 }  // namespace vlt

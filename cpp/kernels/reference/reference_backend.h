@@ -10,6 +10,6 @@
 
 namespace vlt {
 
-std::unique_ptr<Backend> make_reference_backend();
+std::unique_ptr<HostBackend> make_reference_backend();
 
 }  // namespace vlt
