@@ -1,0 +1,51 @@
+// Attention on the GPU at any length: out = softmax(q · kᵀ · scale) · v for each sequence and head.
+// qkv [T, 3·A·D] holds all queries, then all keys, then all values, head-major; out is [T, A·D].
+//
+// Short sequences (up to kShortLength) and long ones are two launches over the lists of one plan;
+// either list may be empty. Lengths are read on the device.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/batch.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/enums.h"
+
+namespace vlt::cuda {
+
+struct AttentionArguments {
+  DType dtype = DType::kFloat16;  // of qkv and out
+  const BatchState* state = nullptr;
+  const AttentionItem* short_items = nullptr;
+  const AttentionItem* long_items = nullptr;
+  const void* qkv = nullptr;
+  int64_t qkv_stride = 0;  // elements; rows are 16-byte aligned
+  void* out = nullptr;
+  int64_t out_stride = 0;
+  int32_t num_heads = 0;  // A
+  int32_t head_size = 0;  // D, 1 … 256
+  float scale = 1;
+  int32_t max_rows = 0;       // rows that qkv and out have room for: bounds a grid, not the work
+  int32_t max_sequences = 0;  // likewise
+  // For attention_long_hopper: launched right behind attention_short_mma, beside which it may run.
+  // That kernel lets it start only once all before it is done, and the two share nothing that
+  // either writes; it waits for that kernel's end before it ends itself.
+  bool behind_short = false;
+};
+
+// Queries a long item covers, which plan_batch() must be told.
+constexpr int32_t kMmaQueryTile = 64;
+constexpr int32_t kHopperQueryTile = 128;
+
+// float16 and bfloat16, any device from sm_80 on.
+void attention_short_mma(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
+void attention_long_mma(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
+
+// sm_90a, float16 and bfloat16: TMA and wgmma. Only where hopper_attention_fits().
+bool hopper_attention_fits(int32_t head_size, int64_t qkv_stride, int32_t num_heads);
+void attention_long_hopper(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
+
+// float32, any device, short and long items (a long item covers kMmaQueryTile queries).
+void attention_fp32(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
+
+}  // namespace vlt::cuda

@@ -1,0 +1,66 @@
+// What kernels know of a batch: structs in device memory, so that one captured graph serves every
+// mix of lengths. Nothing here is read by the host while work is in flight.
+#pragma once
+
+#include <cstdint>
+
+namespace vlt::cuda {
+
+// Uploaded before each run, with the caller's own arrays by address: input and output need no copy.
+struct BatchHeader {
+  int32_t num_tokens;              // T
+  int32_t num_sequences;           // S
+  const int32_t* token_ids;        // [T]
+  const int32_t* token_types;      // [T], or null for all zero
+  const int32_t* sequence_starts;  // [S + 1], from 0; as the caller gave them, not yet checked
+  const int32_t* pooling_starts;   // [S], or null for all zero
+  void* hidden;                    // [T, H] float32, or null
+  void* embedding;                 // [S, E] float32, or null
+};
+
+// Sequences up to this length are "short": all their keys fit one block at once.
+constexpr int32_t kShortLength = 128;
+// Short sequences by length: up to 16, 32, 64, 128 tokens. A sequence's class depends on nothing
+// but its own length, so its bits do not depend on its neighbours.
+constexpr int kNumShortClasses = 4;
+
+// Short: one sequence, `query_begin` is 0. Long: up to `query_tile` queries of a sequence.
+struct AttentionItem {
+  int32_t first_row;    // of the sequence
+  int32_t length;       // of the sequence
+  int32_t query_begin;  // in the sequence
+  int32_t reserved;
+};
+
+// Written by plan_batch(), read by every other kernel. A batch that breaks a rule of vlt.h is
+// reported in InputError and has zero tokens and sequences here, so that no kernel touches it.
+struct BatchState {
+  int32_t num_tokens;
+  int32_t num_sequences;
+  // Short items of class c are short_items[short_begin[c] … short_begin[c + 1]).
+  int32_t short_begin[kNumShortClasses + 1];
+  int32_t num_long_items;  // sorted, longest sequence first
+};
+
+// Bounds on the lists of a plan: a long sequence has L > 128, so ceil(L / 64) < L / 32.
+constexpr int64_t max_short_items(int64_t num_sequences) { return num_sequences; }
+constexpr int64_t max_long_items(int64_t num_tokens) { return num_tokens / 32; }
+
+// In host memory that the device can write; only the first error of a run is kept.
+struct InputError {
+  enum Kind : int32_t {
+    kNone = 0,
+    kStartsNotAscending,  // index: s of starts[s + 1], value: starts[s + 1]
+    kFirstStartNotZero,   // value: starts[0]
+    kLastStartNotTokens,  // value: starts[S]
+    kTooLong,             // index: sequence, value: its length
+    kTokenId,             // index: position in the batch, value: the id
+    kTokenType,           // likewise
+    kPoolingStart         // index: sequence, value
+  };
+  int32_t kind;
+  int32_t index;
+  int32_t value;
+};
+
+}  // namespace vlt::cuda

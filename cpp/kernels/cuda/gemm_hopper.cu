@@ -1,0 +1,82 @@
+// Host side of the sm_90a product: tensor maps, the choice of a kernel, the launch.
+#include <algorithm>
+
+#include "kernels/cuda/gemm_hopper_kernel.cuh"
+#include "kernels/cuda/tensor_map.h"
+
+namespace vlt::cuda {
+namespace {
+
+int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+template <typename T, typename S, hopper::Activations activations>
+void launch_kernel(const GemmArguments& a, const DeviceTraits& device, cudaStream_t stream) {
+  const CUtensorMap in =
+      make_tensor_map(a.dtype, a.in, a.max_rows, a.inputs, a.in_stride, S::kRows, hopper::kDepth);
+  const CUtensorMap weight = make_tensor_map(a.dtype, a.weight, a.outputs, a.inputs,
+                                             a.weight_stride, S::kCols, hopper::kDepth);
+  const CUtensorMap out =
+      make_tensor_map(a.dtype, a.out, a.max_rows, a.outputs, a.out_stride, S::kRows, S::kBoxCols);
+  const bool has_residual = a.residual != nullptr;
+  const CUtensorMap residual = has_residual
+                                   ? make_tensor_map(a.dtype, a.residual, a.max_rows, a.outputs,
+                                                     a.out_stride, S::kRows, S::kBoxCols)
+                                   : out;
+  hopper::Parameters p{};
+  p.bias = a.bias;
+  p.num_rows = a.num_rows;
+  p.max_rows = a.max_rows;
+  p.tiles_across = ceil_div(a.outputs, S::kCols);
+  p.num_depths = ceil_div(a.inputs, hopper::kDepth);
+  p.activation = a.activation;
+  p.has_residual = has_residual;
+
+  const int most = ceil_div(a.max_rows, S::kRows) * p.tiles_across;
+  LaunchShape shape;
+  shape.grid = dim3(std::min(device.num_multiprocessors, most));
+  shape.block = dim3(hopper::kThreads);
+  shape.shared_bytes = S::kSharedBytes;
+  const auto kernel = hopper::gemm_kernel<T, S, activations>;
+  allow_shared_bytes(kernel, S::kSharedBytes);
+  launch(kernel, shape, device.overlap, stream, in, weight, residual, out, p);
+}
+
+template <typename T, typename S>
+void launch_tile(const GemmArguments& a, const DeviceTraits& device, cudaStream_t stream) {
+  using hopper::Activations;
+  if (a.activation == Activation::kIdentity || a.activation == Activation::kGelu)
+    launch_kernel<T, S, Activations::kIdentityAndGelu>(a, device, stream);
+  else
+    launch_kernel<T, S, Activations::kOthers>(a, device, stream);
+}
+
+// Launches the instantiation of this tile, if it is the one meant.
+template <int rows, int cols>
+bool launch_if(const HopperTile& tile, const GemmArguments& a, const DeviceTraits& device,
+               cudaStream_t stream) {
+  if (tile.rows != rows || tile.cols != cols) return false;
+  using Shape = hopper::Shape<rows, cols>;
+  if (a.dtype == DType::kBFloat16)
+    launch_tile<bfloat16, Shape>(a, device, stream);
+  else
+    launch_tile<half, Shape>(a, device, stream);
+  return true;
+}
+
+}  // namespace
+
+void gemm_hopper(const GemmArguments& a, const DeviceTraits& device, cudaStream_t stream,
+                 int tile) {
+  if (a.max_rows == 0 || a.outputs == 0) return;
+  const int index =
+      tile >= 0 ? tile
+                : choose_hopper_tile(a.max_rows, a.outputs, a.inputs, device.num_multiprocessors);
+  const HopperTile shape = hopper_tile(index);
+  const bool launched = launch_if<128, 128>(shape, a, device, stream) ||
+                        launch_if<64, 128>(shape, a, device, stream) ||
+                        launch_if<64, 64>(shape, a, device, stream) ||
+                        launch_if<64, 32>(shape, a, device, stream);
+  if (!launched) throw CudaError(cudaErrorInvalidValue, "choosing a kernel for the tile");
+}
+
+}  // namespace vlt::cuda

@@ -1,0 +1,223 @@
+// out [M, N] = activation(in [M, K] · weight [N, K]ᵀ + bias), or + residual, for sm_90a.
+//
+// A block is one warpgroup that copies and two that multiply, and stays for many tiles. Stages of
+// 64 columns of K go round a ring of shared memory in the order of the block's tiles: the loading
+// thread waits for `empty` and fills, a multiplying group waits for `full`, issues its products,
+// and releases the stage before. A group's tile ends in its staging buffer: a serving thread brings
+// bias and residual (`ready`), the group puts its results in place (`written`), the thread stores.
+// Each group owns every second tile, so that one's epilogue runs under the other's products.
+//
+// Two variants were measured on an H200 against 128 × 128, at M = 64 … 65,536 and the shapes of the
+// layers of MiniLM-L6, BERT-base and BERT-large. Clusters of two blocks that share each weight tile
+// by multicast: at best 2 % faster, 4 % slower in the geometric mean. Tiles of 128 × 256, half for
+// each group, so that nothing hides their epilogue: from M = 4096 on, 29 % slower in the geometric
+// mean at K = 384, 10 % at K = 768 and 1024, the same at K = 4096, and at best 3 % faster.
+//
+// Each element is one float32 sum over k ascending, whatever the tile. Bound: 2·M·N·K operations;
+// below K ≈ 400, the 2·M·(K + N) bytes of in and out.
+#pragma once
+
+#include "kernels/cuda/gemm_hopper_epilogue.cuh"
+#include "kernels/cuda/wgmma.cuh"
+
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#error "gemm_hopper needs -gencode arch=compute_90a,code=sm_90a"
+#endif
+
+namespace vlt::cuda::hopper {
+
+__device__ inline void prefetch_box(const CUtensorMap* map, int column, int row) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(
+                   reinterpret_cast<uint64_t>(map)),
+               "r"(column), "r"(row)
+               : "memory");
+}
+
+// `bytes` in one piece, a multiple of 16 as both addresses are.
+__device__ inline void load_bytes(uint32_t shared, const void* global, uint32_t bytes,
+                                  uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// The same value in all lanes, so that the compiler can keep what follows from it in uniform
+// registers, which descriptors and copies want, and does not compute it anew each time.
+__device__ inline uint32_t uniform(uint32_t x) { return __shfl_sync(0xffffffffu, x, 0); }
+
+// ---- The copying warpgroup
+
+// Only a hint, so it may name a tile that turns out not to exist.
+template <typename S>
+__device__ void prefetch_weights(const Parameters& p, const CUtensorMap* weight) {
+  const int column = static_cast<int>(blockIdx.x) % p.tiles_across * S::kCols;
+  const int depths = p.num_depths < S::kStages ? p.num_depths : S::kStages;
+  for (int depth = 0; depth < depths; ++depth) prefetch_box(weight, depth * kDepth, column);
+}
+
+template <typename S>
+__device__ void load_tiles(const Parameters& p, const TileSequence<S>& tiles,
+                           const SharedMemory<S>& shared, const CUtensorMap* in,
+                           const CUtensorMap* weight) {
+  RingPosition<S::kStages> at;
+  for (int i = 0; i < tiles.count; ++i) {
+    const int row = tiles.row(i);
+    const int column = tiles.column(i);
+    for (int depth = 0; depth < p.num_depths; ++depth, at.advance()) {
+      const uint32_t full = shared.full(at.stage);
+      const uint32_t weights = shared.weight(at.stage);
+      // A fresh barrier counts as having ended a phase of parity 1: the first round does not wait.
+      barrier_wait(shared.empty(at.stage), at.parity ^ 1);
+      barrier_arrive_expect(full, S::kStageBytes);
+      load_box(weights, weight, full, depth * kDepth, column);
+      load_box(shared.in(at.stage), in, full, depth * kDepth, row);
+    }
+  }
+}
+
+template <typename S>
+__device__ void serve_group(const Parameters& p, const TileSequence<S>& tiles,
+                            const SharedMemory<S>& shared, int group, const CUtensorMap* residual,
+                            const CUtensorMap* out) {
+  const uint32_t staging = shared.staging(group);
+  const uint32_t ready = shared.ready(group);
+  uint32_t parity = 0;
+  for (int i = group; i < tiles.count; i += 2, parity ^= 1) {
+    const int row = tiles.row(i);
+    const int column = tiles.column(i);
+    // This also says that the buffer is free.
+    barrier_arrive_expect(ready, S::kBiasBytes + (p.has_residual ? S::kStagingBytes : 0));
+    load_bytes(shared.bias(group), p.bias + column, S::kBiasBytes, ready);
+    if (p.has_residual)
+      for (int box = 0; box < S::kBoxes; ++box)
+        load_box(staging + box * S::kBoxBytes, residual, ready, column + box * S::kBoxCols, row);
+    barrier_wait(shared.written(group), parity);
+    for (int box = 0; box < S::kBoxes; ++box)
+      store_box(out, staging + box * S::kBoxBytes, column + box * S::kBoxCols, row);
+    commit_stores();
+    wait_stores_read();
+  }
+}
+
+// ---- The multiplying warpgroups
+
+// Each warp for itself: that its own products are done says nothing of the group's other warps.
+__device__ inline void release_stage(uint32_t empty) {
+  if (threadIdx.x % 32 == 0) barrier_arrive(empty);
+}
+
+// Issues all products of a tile, of which the last stage's may still be in flight afterwards and
+// hold their stage: the caller waits and releases `at.stage` less one.
+template <typename T, typename S, int blocks>
+__device__ void multiply(float (&sums)[blocks][S::kCols / 2], RingPosition<S::kStages>& at,
+                         const SharedMemory<S>& shared, int num_depths) {
+  // Addresses are in the low half, in units of 16 bytes, and cannot carry out of it.
+  const uint64_t in = matrix_descriptor(shared.in(0), Swizzle::k128, 1024);
+  const uint32_t in_low = static_cast<uint32_t>(in);
+  const uint32_t weight_low =
+      static_cast<uint32_t>(matrix_descriptor(shared.weight(0), Swizzle::k128, 1024));
+  const uint64_t high = in >> 32 << 32;
+#pragma unroll
+  for (int block = 0; block < blocks; ++block) wgmma_pin(sums[block]);
+  int previous = 0;
+  for (int depth = 0; depth < num_depths; ++depth, at.advance()) {
+    barrier_wait(shared.full(at.stage), at.parity);
+    const uint32_t stage = at.stage * (S::kStageBytes / 16);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < kDepth / 16; ++k)
+#pragma unroll
+      for (int block = 0; block < blocks; ++block)
+        wgmma_shared<T, S::kCols>(sums[block],
+                                  high | (in_low + stage + block * (64 * kRowBytes / 16) + 2 * k),
+                                  high | (weight_low + stage + 2 * k), k > 0 || depth > 0);
+    wgmma_commit();
+    // One stage late, so that the tensor cores always have products queued.
+    wgmma_wait<1>();
+    if (depth > 0) release_stage(shared.empty(previous));
+    previous = at.stage;
+  }
+}
+
+template <typename T, typename S, Activations activations>
+__device__ void multiply_tiles(const Parameters& p, const TileSequence<S>& tiles,
+                               const SharedMemory<S>& shared, int group) {
+  constexpr int turn_barrier = 1;  // of group 0; the next is that of group 1
+  RingPosition<S::kStages> at;
+  uint32_t parity = 0;
+  if (group == 1) at.advance(p.num_depths);
+
+  for (int i = group; i < tiles.count; i += 2, parity ^= 1) {
+    // Were the groups' products mixed, both would reach their epilogues at the same time and leave
+    // the tensor cores idle. The turn passes while the last products are still in flight.
+    if (i > 0) named_sync(turn_barrier + group, 2 * kGroupThreads);
+    float sums[S::kRows / 64][S::kCols / 2];
+    multiply<T, S>(sums, at, shared, p.num_depths);
+    if (i + 1 < tiles.count) named_arrive(turn_barrier + (group ^ 1), 2 * kGroupThreads);
+    wgmma_wait<0>();
+#pragma unroll
+    for (int block = 0; block < S::kRows / 64; ++block) wgmma_pin(sums[block]);
+    release_stage(shared.empty((at.stage == 0 ? S::kStages : at.stage) - 1));
+    at.advance(p.num_depths);  // the other group's tile
+
+    barrier_wait(shared.ready(group), parity);
+    stage_results<T, S, activations>(p, sums, shared.staging(group), shared.bias(group));
+    shared_fence();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(shared.written(group));
+  }
+}
+
+// ---- The kernel
+
+template <typename S>
+__device__ void init_barriers(const SharedMemory<S>& shared) {
+  for (int stage = 0; stage < S::kStages; ++stage) {
+    barrier_init(shared.full(stage), 1);
+    barrier_init(shared.empty(stage), 4);  // warps
+  }
+  for (int group = 0; group < 2; ++group) {
+    barrier_init(shared.ready(group), 1);
+    barrier_init(shared.written(group), 4);  // warps
+  }
+  barrier_init_fence();
+}
+
+template <typename T, typename S, Activations activations>
+__global__ void __launch_bounds__(kThreads, 1)
+    gemm_kernel(const __grid_constant__ CUtensorMap in, const __grid_constant__ CUtensorMap weight,
+                const __grid_constant__ CUtensorMap residual,
+                const __grid_constant__ CUtensorMap out, const Parameters p) {
+  extern __shared__ uint8_t dynamic_shared[];
+  const SharedMemory<S> shared{uniform((shared_address(dynamic_shared) + S::kAlignment - 1) /
+                                       S::kAlignment * S::kAlignment)};
+  const int group = static_cast<int>(uniform(threadIdx.x / kGroupThreads));
+  if (threadIdx.x == 0) {
+    init_barriers(shared);
+    prefetch_map(&in);
+    prefetch_map(&weight);
+    prefetch_map(&residual);
+    prefetch_map(&out);
+    prefetch_weights<S>(p, &weight);
+  }
+  __syncthreads();
+  wait_for_previous();
+  const int rows = p.num_rows == nullptr ? p.max_rows : *p.num_rows;
+  const TileSequence<S> tiles(rows, p.tiles_across);
+
+  // 40 + 2 × 232 registers for each of 128 threads: the whole file.
+  if (group == 0) {
+    lower_registers<40>();
+    if (threadIdx.x == 0)
+      load_tiles<S>(p, tiles, shared, &in, &weight);
+    else if (threadIdx.x == 32 || threadIdx.x == 64)
+      serve_group<S>(p, tiles, shared, threadIdx.x / 32 - 1, &residual, &out);
+  } else {
+    raise_registers<232>();
+    multiply_tiles<T, S, activations>(p, tiles, shared, group - 1);
+  }
+}
+
+}  // namespace vlt::cuda::hopper
