@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from model_folders import add_sentence_transformers, write_bert_folder
 
 import vlt
+
+# What a test does not put on a device by name runs on the CPU, on a machine with a GPU too.
+os.environ["VLT_DEVICE"] = "cpu"
 
 PROMPTS = {"query": "who is ", "document": "the paper : ", "passage": "under "}
 TINY_MAX_LENGTH = 64  # of token ids

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import vlt
-from vlt.cli import bench, common, encode, main
+from vlt import blocks
+from vlt.cli import bench, common, main
 
 LINES = ["a man is running", "", "the red dog", "banana"] * 5
 
@@ -89,9 +90,24 @@ def test_info(capsys: pytest.CaptureFixture[str], tiny_folder: Path, tiny_weight
         assert facts["max_seq_length"] == encoder.max_seq_length
     folder_facts = json.loads(run_ok(capsys, "info", tiny_folder, "--json"))
     assert folder_facts["parameters"] == facts["parameters"]
-    text = run_ok(capsys, "info", tiny_weights)
+    text = run_ok(capsys, "info", tiny_weights, "--device", "cpu", "--dtype", "float32")
+    assert "runs            in float32 on cpu" in text
     assert "pool:mean" in text
     assert "query: 'who is '" in text
+
+
+def test_info_says_whether_a_gpu_can_be_used(
+    capsys: pytest.CaptureFixture[str], tiny_weights: Path
+) -> None:
+    cuda = json.loads(run_ok(capsys, "info", tiny_weights, "--json"))["cuda"]
+    assert cuda["architectures"] == vlt.build_info()["cuda_architectures"]
+    try:
+        vlt.Encoder(tiny_weights, "cuda").close()
+        words = None
+    except vlt.UnsupportedError as error:
+        words = str(error)
+    assert (cuda["usable"], cuda["problem"]) == (words is None, words)
+    assert (words or "usable") in run_ok(capsys, "info", tiny_weights)
 
 
 def test_info_memory(capsys: pytest.CaptureFixture[str], tiny_weights: Path) -> None:
@@ -117,8 +133,8 @@ def test_encode_to_npy(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out.npy"
-    for batch_bytes in (encode.BATCH_BYTES, 10):
-        monkeypatch.setattr(encode, "BATCH_BYTES", batch_bytes)
+    for block in (blocks.BLOCK_CHARACTERS["cpu"], 3):
+        monkeypatch.setitem(blocks.BLOCK_CHARACTERS, "cpu", block)
         run_ok(capsys, "encode", tiny_weights, texts, "-o", out)
         rows = np.load(out)
         assert rows.tobytes() == tiny_encoder.encode(LINES).tobytes()
@@ -229,7 +245,10 @@ def test_bad_workloads(tmp_path: Path, content: str, words: str) -> None:
         (["encode", "{weights}", "nowhere.txt"], "nowhere.txt"),
         (["encode", "{weights}", "{texts}", "--prompt-name", "no"], "'no'"),
         (["encode", "{weights}", "{texts}", "-o", "/no/such/folder/out.npy"], "/no/such/folder"),
-        (["encode", "{weights}", "{texts}", "--device", "cuda"], "CUDA"),
+        (["encode", "{weights}", "{texts}", "--device", "cuda:999"], "cuda:999"),
+        (["demo", "--model", "{weights}", "--device", "cuda:999"], "cuda:999"),
+        (["info", "{weights}", "--device", "cuda:999"], "cuda:999"),
+        (["bench", "{weights}", "--device", "cpu", "--dtype", "float16"], "float16"),
         (["convert", "nowhere", "out.bin"], "nowhere"),
         (["bench", "{texts}"], "texts.txt"),
     ],
@@ -256,6 +275,7 @@ def test_failures_are_plain(
         ["fly"],
         ["encode"],
         ["encode", "m", "--threads", "0"],
+        ["info", "m", "--dtype", "int8"],
         ["encode", "m", "--prompt", "a", "--prompt-name", "b"],
         ["bench", "--repeat", "x"],
     ],

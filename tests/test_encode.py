@@ -68,7 +68,7 @@ def test_blocks_change_no_bit(tiny_encoder: vlt.Encoder, monkeypatch: pytest.Mon
     texts = TEXTS * 30
     whole = tiny_encoder.encode(texts)
     tokens = tiny_encoder.encode(texts, output_value="token_embeddings")
-    monkeypatch.setattr(blocks, "BLOCK_CHARACTERS", 100)
+    monkeypatch.setitem(blocks.BLOCK_CHARACTERS, "cpu", 100)
     assert len(blocks.split_texts(texts, TINY_TEXT_LENGTH)) > 20
     assert tiny_encoder.encode(texts, batch_size=1).tobytes() == whole.tobytes()
     again = tiny_encoder.encode(texts, output_value="token_embeddings")
@@ -80,6 +80,7 @@ def test_split_covers_every_text_once() -> None:
     slices = blocks.split_texts(texts, 4096)
     assert [text for part in slices for text in texts[part]] == texts
     assert blocks.split_texts([], 16) == []
+    assert len(blocks.split_texts(texts, 4096, "cuda")) < len(slices)
 
 
 def test_failure_in_a_later_block_is_raised(tiny_encoder: vlt.Encoder) -> None:

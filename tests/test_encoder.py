@@ -209,11 +209,11 @@ def test_wrong_starts_are_refused(tiny_encoder: vlt.Encoder, starts: list[int]) 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"device": "cuda"}, vlt.UnsupportedError, "(?i)cuda"),
+        ({"device": "cuda:999"}, vlt.UnsupportedError, "cuda:999: .*no CUDA|no NVIDIA|device"),
         ({"device": "tpu"}, ValueError, "'tpu'"),
         ({"device": "cuda:x"}, ValueError, "'cuda:x'"),
         ({"device": "cpu:1"}, vlt.VltError, "1"),
-        ({"dtype": "float16"}, vlt.UnsupportedError, "(?i)float32"),
+        ({"device": "cpu", "dtype": "float16"}, vlt.UnsupportedError, "(?i)float32"),
         ({"dtype": "int8"}, ValueError, "'int8'"),
         ({"num_threads": 0}, ValueError, "num_threads.*not 0"),
         ({"num_threads": 1025}, ValueError, "1025"),

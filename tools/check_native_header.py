@@ -37,6 +37,7 @@ CONSTANT_TABLES = {
     "DEVICES": ("VLT_DEVICE_",),
     "DTYPES": ("VLT_DTYPE_", "VLT_"),
     "OUTPUTS": ("VLT_OUTPUT_",),
+    "MEMORY": ("VLT_MEMORY_",),
 }
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._native import build_info
+from .device_array import DeviceArray
 from .encoder import Encoder
 from .errors import (
     CancelledError,
@@ -36,6 +37,7 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "CancelledError",
+    "DeviceArray",
     "Encoder",
     "Error",
     "FileError",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import vectors
+from .arguments import checked
 from .blocks import prefetch, split_texts
 from .errors import InvalidArgumentError, UnsupportedError
-from .handles import checked
 from .packed_array import PackedArray
 from .progress import ProgressBar
 from .sentences import list_of, prepend
@@ -45,14 +45,20 @@ class Encoder(TokenEncoder):
         A weights file, or a Hugging Face or sentence-transformers folder, which is converted
         in memory each time; `vlt.convert` does that once and for all.
     device : str
-        "auto", "cpu", "cuda" or "cuda:1". A build without the device says so.
+        "cpu", "cuda" or "cuda:1"; "auto" is the first GPU where one can be used, otherwise the
+        CPU. A build or a machine without the device says so.
     dtype : str
-        Type of the matrix products: "auto" or "float32" on the CPU.
+        Type of the matrix products: "float32" on the CPU; "float16", "bfloat16" or "float32" on a
+        GPU. "auto" is the first of these.
     num_threads : int, optional
-        Threads of one call; all cores this process may use if left out, and calls take turns.
-        With 1, up to that many calls run side by side, each on its caller's thread.
+        On the CPU the threads of one call; all cores this process may use if left out, and calls
+        take turns. With 1, up to that many calls run side by side, each on its caller's thread.
+        On a GPU the calls that may run side by side, each in a stream of its own; 2 if left out.
     workspace_limit : int, optional
         Bytes of workspace for one call; a batch that needs more is run in parts.
+    disable_graphs : bool
+        On a GPU small batches are run by replaying CUDA graphs; True launches every kernel anew,
+        which takes longer and saves the graphs' memory. Never changes a result.
 
     Attributes
     ----------
@@ -69,7 +75,7 @@ class Encoder(TokenEncoder):
     FileError
         `path` is missing or is neither a weights file nor a folder vlt can convert.
     UnsupportedError
-        This build has no such device or dtype.
+        This build or machine has no such device or dtype.
     OutOfMemoryError
         The weights do not fit.
 
@@ -89,8 +95,9 @@ class Encoder(TokenEncoder):
         dtype: str = "auto",
         num_threads: int | None = None,
         workspace_limit: int | None = None,
+        disable_graphs: bool = False,
     ) -> None:
-        super().__init__(path, device, dtype, num_threads, workspace_limit)
+        super().__init__(path, device, dtype, num_threads, workspace_limit, disable_graphs)
         text = TextConfig.from_metadata(self._model.metadata, self.max_length)
         self._text = text
         self._max_seq_length = text.max_length
@@ -126,7 +133,7 @@ class Encoder(TokenEncoder):
             The prompt itself, instead of its name.
         batch_size : int
             Accepted for compatibility. Without padding there is nothing to tune: vlt encodes
-            blocks of about 8,000 tokens, and no result depends on them.
+            blocks of about 8,000 tokens (65,000 on a GPU), and no result depends on them.
         show_progress_bar : bool, optional
             If left out: only on a terminal, and only for work of more than a second.
         output_value : str
@@ -222,7 +229,7 @@ class Encoder(TokenEncoder):
         if precision not in vectors.PRECISIONS:
             known = ", ".join(map(repr, vectors.PRECISIONS))
             raise InvalidArgumentError(f"precision must be one of {known}, not {precision!r}")
-        if device is not None and str(device).partition(":")[0] != self.device:
+        if device is not None and str(device) not in (self.device, self._info["device_type"]):
             raise UnsupportedError(
                 f"this encoder's weights are on {self.device}; make another one with "
                 f"device={device!r}"
@@ -274,7 +281,7 @@ class Encoder(TokenEncoder):
     ) -> Iterator[tuple[slice, PackedIds, Int32Array | None]]:
         """Each block's place among the texts, its ids and its token types."""
         tokenizer = self._text_tokenizer()
-        blocks = split_texts(texts, self._max_seq_length)
+        blocks = split_texts(texts, self._max_seq_length, self._info["device_type"])
 
         def tokenize(block: slice) -> tuple[slice, PackedIds, Int32Array | None]:
             return block, *tokenizer.pack([prepend(prompt, text) for text in texts[block]])

@@ -2,55 +2,95 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _native
-from .errors import InvalidArgumentError
+from .arguments import batch_bound, checked, lookup, parse_device
+from .errors import InvalidArgumentError, UnsupportedError
+from .interrupt import run_interruptibly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import numpy as np
     from numpy.typing import NDArray
 
     from .packing import PackedIds
 
+    Int32s = NDArray[np.int32] | _native.DeviceSpan
+
 # Python's signal handlers wait while the main thread is inside the library. A run of more than
-# this many floating-point operations (0.05 s at 100 GFLOP/s) therefore moves to a thread of its
-# own, which costs about 0.1 ms, and the main thread stays ready for Ctrl-C.
-INTERRUPTIBLE_FLOPS = 5e9
+# this many floating-point operations (0.05 s at 100 GFLOP/s, on a GPU at 100 TFLOP/s) therefore
+# moves to a thread of its own, which costs about 0.1 ms; the main thread stays ready for Ctrl-C.
+INTERRUPTIBLE_FLOPS = {"cpu": 5e9, "cuda": 5e12}
 
-# How long to wait before cancelling again: a cancel that comes before the run starts is lost.
-CANCEL_SECONDS = 0.02
+WEIGHT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+# Runs that may be under way in their caller's stream before the next one waits for them: what they
+# read has to be held until then.
+MOST_PENDING = 64
 
 
-class Handle:
-    """Owns one handle of the library and frees it once: on `close` or when collected."""
+class Resource:
+    """A handle of the library, freed when the last reference to this object goes.
 
-    def __init__(self, pointer: Any, free: Callable[[Any], None]) -> None:
+    CUDA does not survive a fork: what belongs to a device is neither used nor freed in the child.
+    """
+
+    def __init__(self, pointer: Any, free: Callable[..., None], device: str | None = None) -> None:
         self._pointer = pointer
-        self._lock = threading.Lock()  # one call at a time, and none while the handle is freed
-        self._finalizer = weakref.finalize(self, free, pointer)
+        self._device = device
+        self._process = os.getpid()
+        self._finalizer = weakref.finalize(self, self._free, free, pointer, device, self._process)
         # At exit the system takes the memory; a daemon thread may still be running on it.
         self._finalizer.atexit = False
 
     @property
+    def pointer(self) -> Any:
+        if self._device is not None and self._process != os.getpid():
+            raise UnsupportedError(
+                f"this model was loaded on {self._device} before this process was forked, and "
+                "CUDA does not survive a fork; load the model after the fork, or start processes "
+                "by multiprocessing's method 'spawn'"
+            )
+        return self._pointer
+
+    @staticmethod
+    def _free(free: Callable[..., None], pointer: Any, device: str | None, process: int) -> None:
+        if device is None or process == os.getpid():
+            free(pointer)
+
+
+class Handle:
+    """Owns a resource until `close`, or until collected."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource: Resource | None = resource
+        self._lock = threading.Lock()  # one call at a time, and none while the handle is freed
+
+    @property
     def closed(self) -> bool:
-        return not self._finalizer.alive
+        return self._resource is None
+
+    @property
+    def resource(self) -> Resource:
+        if self._resource is None:
+            raise InvalidArgumentError(f"this {type(self).__name__.lower()} is closed")
+        return self._resource
 
     @property
     def pointer(self) -> Any:
-        if self.closed:
-            raise InvalidArgumentError(f"this {type(self).__name__.lower()} is closed")
-        return self._pointer
+        return self.resource.pointer
 
     def close(self) -> None:
-        """Free the handle, after the call in progress. Closing twice is harmless."""
+        """Let go of the handle, after the call in progress. Closing twice is harmless."""
         with self._lock:
-            self._finalizer()
+            self._resource = None
 
 
 class Model(Handle):
@@ -70,14 +110,83 @@ class Model(Handle):
         self, source: str | NDArray[np.uint8], device: str = "auto", dtype: str = "auto"
     ) -> None:
         pointer = _native.model_load(source, parse_device(device), lookup("dtype", dtype))
-        super().__init__(pointer, _native.LIBRARY.vlt_model_free)
         self.info = _native.model_info(pointer)
         self.metadata = _native.model_metadata(pointer)
+        super().__init__(Resource(pointer, _native.LIBRARY.vlt_model_free, self.gpu))
+
+    @property
+    def gpu(self) -> str | None:
+        """The CUDA device, such as "cuda:0"; None on the CPU."""
+        if self.info["device_type"] == "cpu":
+            return None
+        return f"{self.info['device_type']}:{self.info['device_index']}"
+
+    @property
+    def device(self) -> str:
+        """Where the weights are: `gpu`, or "cpu"."""
+        return self.gpu or "cpu"
 
     def tokenizer(self) -> bytes | None:
         """The tokenizer.json inside the weights file; None where the file has none."""
         with self._lock:
             return _native.model_tokenizer(self.pointer)
+
+
+class DeviceMemory:
+    """Memory on a model's device, given back when collected; keeps the model until then."""
+
+    def __init__(self, model: Model, nbytes: int) -> None:
+        self._model = model.resource
+        self.nbytes = nbytes
+        memory = _native.device_allocate(self._model.pointer, nbytes)
+        # The finalizer holds on to the model's resource: freeing needs it.
+        free = partial(free_device_memory, _native.LIBRARY.vlt_device_free, self._model)
+        self._resource = Resource(memory, free, model.gpu)
+
+    @property
+    def address(self) -> int:
+        return self._resource.pointer.value or 0
+
+    def copy_to_host(self, array: NDArray[Any]) -> None:
+        """Fill a contiguous array of the same size."""
+        _native.device_copy(self._model.pointer, array.ctypes.data, self.address, array.nbytes)
+
+
+def free_device_memory(free: Callable[..., None], model: Resource, memory: Any) -> None:
+    """Give memory back to the model's device."""
+    free(model.pointer, memory)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed inputs as `vlt_packed_batch` has them: int32, all on the host or all on the device."""
+
+    token_ids: Int32s  # [T]
+    starts: Int32s  # [S + 1]
+    token_types: Int32s | None = None  # [T]
+    pooling_starts: Int32s | None = None  # [S]
+
+
+class PendingRun:
+    """A run in its caller's stream that returned before the work was done."""
+
+    def __init__(self, session: Session, stream: int, held: object) -> None:
+        self._session = session
+        self._held: object = held  # what the work reads and writes
+        self._error: InvalidArgumentError | None = None
+        self.stream: int | None = stream  # None once the work is done
+
+    def wait(self) -> None:
+        """Until the work is done; raises what it found wrong, each time."""
+        if self.stream is not None:
+            self._session.synchronize()
+        if self._error is not None:
+            raise InvalidArgumentError(str(self._error))
+
+    def finish(self, error: InvalidArgumentError | None) -> None:
+        """For the session: the work is done, and this or another pending run was wrong."""
+        self._error = error
+        self.stream = self._held = None
 
 
 class Session(Handle):
@@ -88,11 +197,13 @@ class Session(Handle):
     model : Model
         The weights; they stay alive as long as the session does.
     num_threads : int, optional
-        None: every core this process may use.
+        None: every core this process may use. Without effect on a GPU.
     workspace_limit : int, optional
         Bytes; a batch that needs more is run in parts. None: no limit.
     profile : bool
         Measure every operation, see `profile`.
+    disable_graphs : bool
+        On a GPU: launch every kernel of a small batch anew.
     """
 
     def __init__(
@@ -101,15 +212,20 @@ class Session(Handle):
         num_threads: int | None = None,
         workspace_limit: int | None = None,
         profile: bool = False,
+        disable_graphs: bool = False,
     ) -> None:
         threads = 0 if num_threads is None else checked("num_threads", num_threads, 1)
         limit = 0
         if workspace_limit is not None:
             limit = checked("workspace_limit", workspace_limit, 1, _native.INT64_MAX)
-        pointer = _native.session_create(model.pointer, threads, limit, profile)
-        super().__init__(pointer, _native.LIBRARY.vlt_session_free)
+        pointer = _native.session_create(model.pointer, threads, limit, profile, disable_graphs)
+        super().__init__(Resource(pointer, _native.LIBRARY.vlt_session_free, model.gpu))
         self._cancel_lock = threading.Lock()  # no cancel while the handle is being freed
-        self._flops_per_token = model.info["weight_bytes"] / 2  # 4 bytes: a product and a sum
+        # A product and a sum for each weight.
+        weights = model.info["weight_bytes"] / WEIGHT_BYTES[model.info["compute_type"]]
+        self._long = INTERRUPTIBLE_FLOPS[model.info["device_type"]] / (2 * weights)  # tokens
+        self._pending: list[PendingRun] = []
+        self._late: InvalidArgumentError | None = None  # what a pending run found wrong
 
     def run(
         self,
@@ -119,34 +235,109 @@ class Session(Handle):
         token_types: NDArray[np.int32] | None = None,
         pooling_starts: NDArray[np.int32] | None = None,
     ) -> None:
-        """Run one batch and write `out`: [T, H] for "hidden", [S, D] for "embedding".
+        """Run one batch and write `out`: [T, H] for "hidden", [S, D] for "embedding"."""
+        self.run_batch(Batch(ids.values, ids.starts, token_types, pooling_starts), output, out)
+
+    def run_batch(
+        self,
+        batch: Batch,
+        output: str,
+        out: NDArray[Any] | _native.DeviceSpan,
+        dtype: str = "float32",
+        stream: int | None = None,
+        held: object = None,
+    ) -> PendingRun | None:
+        """Run one batch in the order of a stream, and write `out`.
 
         On the main thread Ctrl-C stops a long run and raises KeyboardInterrupt.
+
+        Parameters
+        ----------
+        out
+            [T, H] of `dtype` for "hidden", [S, D] for "embedding".
+        held
+            Given where the call may return before the work is done, which needs a stream and `out`
+            on the device: what must live until then.
+
+        Returns
+        -------
+        PendingRun or None
+            None: the work is done.
         """
+        pending = None if held is None or stream is None else PendingRun(self, stream, held)
 
         def call() -> None:
             with self._lock:
-                _native.run(
-                    self.pointer,
-                    ids.values,
-                    ids.starts,
-                    token_types,
-                    pooling_starts,
-                    _native.OUTPUTS[output],
-                    out,
-                )
+                self._run(batch, output, out, dtype, stream, pending)
 
-        long = len(ids.values) * self._flops_per_token > INTERRUPTIBLE_FLOPS
-        if long and threading.current_thread() is threading.main_thread():
+        main = threading.current_thread() is threading.main_thread()
+        if main and len(batch.token_ids) > self._long:
             run_interruptibly(call, self.cancel)
         else:
             call()
+        return pending
+
+    def _run(
+        self,
+        batch: Batch,
+        output: str,
+        out: NDArray[Any] | _native.DeviceSpan,
+        dtype: str,
+        stream: int | None,
+        pending: PendingRun | None,
+    ) -> None:
+        if pending is None or len(self._pending) >= MOST_PENDING:
+            self._settle()
+        if pending is not None:
+            self._raise_late()
+            self._pending.append(pending)  # first: a run that fails may have begun
+        _native.run(
+            self.pointer,
+            batch.token_ids,
+            batch.starts,
+            batch.token_types,
+            batch.pooling_starts,
+            _native.OUTPUTS[output],
+            out,
+            dtype,
+            stream,
+        )
+        if pending is None and stream is not None:
+            _native.session_synchronize(self.pointer)
+
+    def synchronize(self) -> None:
+        """Wait for pending runs; raises what they found wrong in device arrays."""
+        with self._lock:
+            self._settle()
+            self._raise_late()
+
+    def _settle(self) -> None:
+        """Wait for pending runs; what they found wrong is kept, since it is not this call's."""
+        if not self._pending:
+            return
+        error = None
+        try:
+            _native.session_synchronize(self.pointer)
+        except InvalidArgumentError as caught:
+            error = InvalidArgumentError(f"in a run with a stream: {caught}")
+            self._late = self._late or error
+        self._finish_pending(error)
+
+    def _finish_pending(self, error: InvalidArgumentError | None = None) -> None:
+        for run in self._pending:
+            run.finish(error)
+        self._pending.clear()
+
+    def _raise_late(self) -> None:
+        error, self._late = self._late, None
+        if error is not None:
+            raise error
 
     def cancel(self) -> None:
         """Make the run in progress raise CancelledError soon. From any thread."""
         with self._cancel_lock:
             if not self.closed:
-                _native.check(_native.LIBRARY.vlt_session_cancel(self._pointer))
+                _native.check(_native.LIBRARY.vlt_session_cancel(self.pointer))
 
     def workspace_bytes(self, num_tokens: int, num_sequences: int, max_length: int) -> int:
         """Bytes of workspace that batches up to this size need."""
@@ -171,62 +362,7 @@ class Session(Handle):
             return _native.session_profile(self.pointer)
 
     def close(self) -> None:
-        """Free the session, after the run in progress."""
+        """Free the session, after the run in progress and pending ones."""
         with self._lock, self._cancel_lock:
-            self._finalizer()
-
-
-def run_interruptibly(call: Callable[[], None], cancel: Callable[[], None]) -> None:
-    """Run `call` on another thread; an exception in this one, Ctrl-C above all, cancels it."""
-    worker = ThreadPoolExecutor(1, thread_name_prefix="vlt-run")
-    try:
-        run = worker.submit(call)
-    except RuntimeError:  # no room for a thread; better a run that Ctrl-C has to wait for
-        call()
-        return
-    try:
-        run.result()
-    except BaseException:
-        while not run.done():
-            cancel()
-            wait([run], CANCEL_SECONDS)
-        raise
-    finally:
-        worker.shutdown(wait=False)
-
-
-def parse_device(device: str) -> tuple[int, int]:
-    """(type, index) of "auto", "cpu", "cuda" or "cuda:1"."""
-    name, colon, index = str(device).partition(":")
-    if name not in _native.DEVICES or (colon and not index.isdecimal()):
-        raise InvalidArgumentError(
-            f'device must be "auto", "cpu", "cuda" or "cuda:" and an index, not {device!r}'
-        )
-    number = checked("the device's index", int(index), 0) if colon else 0
-    return _native.DEVICES[name], number
-
-
-def lookup(what: str, name: str, names: Mapping[str, int] = _native.DTYPES) -> int:
-    """The number of a name, or an error that lists the names."""
-    if name not in names:
-        raise InvalidArgumentError(f"{what} must be {', '.join(map(repr, names))}, not {name!r}")
-    return names[name]
-
-
-def checked(name: str, value: int, low: int, high: int = _native.INT32_MAX) -> int:
-    """`value` as an int within bounds: ctypes would drop the bits that do not fit."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    number = value.__index__()
-    if not low <= number <= high:
-        raise InvalidArgumentError(f"{name} must be {low} ... {high}, not {number}")
-    return number
-
-
-def batch_bound(num_tokens: int, num_sequences: int, max_length: int) -> tuple[int, int, int]:
-    """The size of the largest batch, checked."""
-    return (
-        checked("num_tokens", num_tokens, 0),
-        checked("num_sequences", num_sequences, 0),
-        checked("max_length", max_length, 0),
-    )
+            self._resource = None  # waits for pending runs
+            self._finish_pending()

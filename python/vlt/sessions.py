@@ -95,6 +95,22 @@ class SessionPool:
         for session in self._open_sessions():
             session.reserve(*bound)
 
+    def fill(self) -> None:
+        """Make all sessions that there may ever be."""
+        with self._changed:
+            self._require_open()
+            while len(self._sessions) < self._capacity:
+                session = self._create()
+                self._sessions.append(session)
+                self._idle.insert(0, session)
+                self._changed.notify()
+        self.reserve(*self._reserved)
+
+    def synchronize(self) -> None:
+        """Wait for the runs that returned before they were done."""
+        for session in self._open_sessions():
+            session.synchronize()
+
     def memory_stats(self) -> dict[str, Any]:
         """The sessions' statistics added up; the planned peak is the largest of them."""
         stats = [session.memory_stats() for session in self._open_sessions()]

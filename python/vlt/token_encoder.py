@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .arguments import parse_stream
 from .errors import FileError, InvalidArgumentError, UnsupportedError
 from .handles import Model, Session
 from .packed_array import PackedArray
+from .packed_run import PackedRun
 from .packing import PackedIds, pack
 from .sessions import SessionPool
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     Int32Array = NDArray[np.int32]
 
 
+# One brings its batch and fetches its results while the other computes.
+CALLS_SIDE_BY_SIDE_ON_A_GPU = 2
+
+
 class TokenEncoder:
     """An encoder that takes token ids; `Encoder` adds texts. See there for the parameters."""
 
@@ -34,13 +40,19 @@ class TokenEncoder:
         dtype: str = "auto",
         num_threads: int | None = None,
         workspace_limit: int | None = None,
+        disable_graphs: bool = False,
     ) -> None:
         self._path = Path(path)
         self._model = Model(weights_of(self._path), device, dtype)
         self._info = self._model.info
+        capacity = usable_cores() if num_threads == 1 else 1
+        if self._model.gpu:
+            capacity = num_threads or CALLS_SIDE_BY_SIDE_ON_A_GPU
         self._sessions = SessionPool(
-            lambda: Session(self._model, num_threads, workspace_limit),
-            capacity=usable_cores() if num_threads == 1 else 1,
+            lambda: Session(
+                self._model, num_threads, workspace_limit, disable_graphs=disable_graphs
+            ),
+            capacity,
         )
 
     def run(
@@ -88,13 +100,11 @@ class TokenEncoder:
         packed = ids if isinstance(ids, PackedIds) else pack(ids, lengths, mask)
         types = None if token_types is None else pack_types(packed, token_types, lengths, mask)
         skipped = None if pooling_starts is None else pooling_array(packed, pooling_starts)
+        self._require_output(output)
         if output == "hidden":
             states = np.empty((len(packed.values), self.hidden_size), np.float32)
             self._run(packed, "hidden", states, types, skipped)
             return PackedArray(states, packed.starts)
-        if output != "embedding":
-            raise InvalidArgumentError(f"output must be 'hidden' or 'embedding', not {output!r}")
-        self._require_embedding_head()
         embeddings = np.empty((len(packed), self.embedding_size), np.float32)
         self._run(packed, "embedding", embeddings, types, skipped)
         return embeddings
@@ -109,6 +119,86 @@ class TokenEncoder:
     ) -> None:
         with self._sessions.borrow() as session:
             session.run(ids, output, out, token_types, pooling_starts)
+
+    def run_packed(
+        self,
+        token_ids: Any,
+        sequence_starts: Any,
+        *,
+        token_types: Any = None,
+        pooling_starts: Any = None,
+        output: Literal["hidden", "embedding"] = "hidden",
+        out: Any = None,
+        stream: Any = None,
+        dtype: str | None = None,
+    ) -> Any:
+        """Run the model on packed arrays where they are: on the host, or on the encoder's GPU.
+
+        Nothing is copied or converted. Arrays on the GPU may be PyTorch's, CuPy's or any others
+        with `__cuda_array_interface__` or `__dlpack__`.
+
+        Parameters
+        ----------
+        token_ids : [T] int32
+            The ids of S sequences, laid end to end.
+        sequence_starts : [S + 1] int32
+            Sequence i is `token_ids[sequence_starts[i]:sequence_starts[i + 1]]`.
+        token_types : [T] int32, optional
+            Types of the tokens (segments); all zero if left out.
+        pooling_starts : [S] int32, optional
+            Tokens at each sequence's head to leave out of pooling; none if left out.
+        output : str
+            "hidden" or "embedding", see `run`.
+        out : [T, H] or [S, D] array, optional
+            Where to write the result, on the host or on the encoder's GPU. If left out: a new
+            numpy array or `DeviceArray`, beside the inputs.
+        stream : optional
+            A CUDA stream, as an integer or an object of PyTorch or CuPy. The call runs after what
+            the stream holds already, and what the stream gets next runs after the call; with the
+            result on the GPU it returns at once. What is wrong with values on the GPU is then
+            raised by `synchronize`, by the result, or by a later call with a stream. If left out,
+            the arrays' own streams are respected and the call returns when the result is there.
+        dtype : str, optional
+            "float32", or for states the encoder's own `dtype`. If left out: that of `out`, or
+            float32.
+
+        Returns
+        -------
+        `out`, or [T, H] or [S, D] as a numpy array or a DeviceArray
+
+        Raises
+        ------
+        InvalidArgumentError
+            Values as in `run`; arrays that do not fit each other, are not dense, or are on
+            different devices.
+        TypeError
+            An array that is not int32. PyTorch's default is int64.
+        UnsupportedError
+            Arrays on a GPU for an encoder on the CPU.
+        """
+        self._require_output(output)
+        run = PackedRun(self._model, output, dtype, parse_stream(stream))
+        run.take_inputs(token_ids, sequence_starts, token_types, pooling_starts)
+        run.take_output(out)
+        with self._sessions.borrow() as session:
+            return run.run(session)
+
+    def synchronize(self) -> None:
+        """Wait for runs with a stream; raises what was wrong with their values.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The values in device arrays broke a rule; results of runs since the last call are
+            undefined.
+        """
+        self._sessions.synchronize()
+
+    def _require_output(self, output: str) -> None:
+        if output not in ("hidden", "embedding"):
+            raise InvalidArgumentError(f"output must be 'hidden' or 'embedding', not {output!r}")
+        if output == "embedding":
+            self._require_embedding_head()
 
     def _require_embedding_head(self) -> None:
         if self.embedding_size == 0:
@@ -154,8 +244,8 @@ class TokenEncoder:
 
     @property
     def device(self) -> str:
-        """Where the weights are: "cpu" or "cuda"."""
-        return str(self._info["device_type"])
+        """Where the weights are: "cpu", "cuda:0", "cuda:1"."""
+        return self._model.device
 
     @property
     def dtype(self) -> str:
@@ -181,6 +271,26 @@ class TokenEncoder:
         """
         longest = min(self.max_length, num_tokens) if max_length is None else max_length
         self._sessions.reserve(num_tokens, num_sequences, longest)
+
+    def warm_up(
+        self, num_tokens: int, num_sequences: int | None = None, max_length: int | None = None
+    ) -> None:
+        """Do all that the first runs would spend time on, for every caller that may come.
+
+        As `reserve`, and beforehand for each of the calls that may run side by side. On a GPU it
+        also captures the graphs of batches up to this size.
+
+        Parameters
+        ----------
+        num_tokens : int
+            Of the largest batch.
+        num_sequences : int, optional
+            Of the largest batch; as many as it has tokens if left out.
+        max_length : int, optional
+            Its longest sequence; the model's longest if left out.
+        """
+        self._sessions.fill()
+        self.reserve(num_tokens, num_tokens if num_sequences is None else num_sequences, max_length)
 
     def memory_stats(self) -> dict[str, Any]:
         """What the workspaces need, hold and did: the fields of vlt_memory_stats in vlt.h.

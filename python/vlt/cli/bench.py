@@ -22,17 +22,22 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-# Lengths in tokens, when no file of workloads is given.
+# Lengths in tokens, when no file of workloads is given; the larger ones only on a GPU.
 DEFAULT_WORKLOADS = {
     "single-16": {"lengths": [16]},
     "single-128": {"lengths": [128]},
     "mixed-32": {"lengths": [8 + 15 * index % 120 for index in range(32)]},
+}
+GPU_WORKLOADS = {
+    **DEFAULT_WORKLOADS,
+    "mixed-1024": {"lengths": [8 + 15 * index % 120 for index in range(1024)]},
 }
 
 EXAMPLES = """\
   vlt bench                                            the demo's model, three small workloads
   vlt bench weights.bin --threads 2 --repeat 20
   vlt bench weights.bin --workloads workloads.json --json > bench.json
+  vlt bench weights.bin --device cuda --dtype bfloat16
 
 workloads.json is an object: name -> {"lengths": [tokens of each sequence]}. Token ids are random.
 A workload with a sequence longer than the model takes is left out, and said so."""
@@ -60,24 +65,28 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--output", choices=("hidden", "embedding"), default="hidden", help="what to compute"
     )
+    parser.add_argument(
+        "--disable-graphs", action="store_true", help="on a GPU: launch every kernel anew"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_engine_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure the workloads one by one, and print each as soon as it is known."""
-    workloads = read_workloads(options.workloads, options.only)
     path = options.model or demo_model()
-    model = Model(weights_of(path), options.device)
+    model = Model(weights_of(path), options.device, options.dtype)
+    own = GPU_WORKLOADS if model.gpu else DEFAULT_WORKLOADS
+    workloads = read_workloads(options.workloads, options.only, own)
     if options.output == "embedding" and model.info["embedding_size"] == 0:
         raise UnsupportedError(f"{path} has no embedding head; use --output hidden")
     report: dict[str, Any] = {
         "version": vlt.__version__,
         "model": str(options.model or DEMO_NAME),
-        "device": model.info["device_type"],
+        "device": model.device,
         "dtype": model.info["compute_type"],
         "kernels": model.info["kernels"],
-        "threads": options.threads or usable_cores(),
+        "threads": None if model.gpu else options.threads or usable_cores(),
         "output": options.output,
         "repeat": options.repeat,
         "workloads": {},
@@ -93,9 +102,11 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(report, indent=2))
 
 
-def read_workloads(path: Path | None, only: list[str] | None) -> dict[str, list[int]]:
+def read_workloads(
+    path: Path | None, only: list[str] | None, default: Mapping[str, Any] = DEFAULT_WORKLOADS
+) -> dict[str, list[int]]:
     """name -> lengths, checked."""
-    content: Any = DEFAULT_WORKLOADS
+    content: Any = default
     if path is not None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -136,7 +147,8 @@ def measure(model: Model, lengths: list[int], options: argparse.Namespace) -> di
     rows, size = shapes[options.output]
     out = np.empty((rows, model.info[size]), np.float32)
 
-    session = Session(model, options.threads)
+    session = Session(model, options.threads, disable_graphs=options.disable_graphs)
+    session.reserve(tokens, len(lengths), max(lengths))
     seconds = timed(lambda: session.run(ids, options.output, out), options.repeat)
     profiled = Session(model, options.threads, profile=True)
     timed(lambda: profiled.run(ids, options.output, out), options.repeat)
@@ -190,9 +202,10 @@ def profile_of(session: Session) -> list[dict[str, Any]]:
 
 def as_heading(report: Mapping[str, Any]) -> str:
     """What was measured and how, in a line."""
+    threads = f"{report['threads']} threads, " if report["threads"] else ""
     return (
         f"{report['model']}: {report['dtype']} on {report['device']} with {report['kernels']}, "
-        f"{report['threads']} threads, output {report['output']}, median of {report['repeat']}"
+        f"{threads}output {report['output']}, median of {report['repeat']}"
     )
 
 
@@ -205,6 +218,8 @@ def as_text(name: str, result: Mapping[str, Any]) -> str:
     padding = f"padding would make {result['padding_avoided']:.2f} times as many tokens"
     held = f"workspace {megabytes(memory['peak_held_bytes'])}"
     parts = f"{memory['parts'] / memory['runs']:.0f} parts a run"
+    if memory["graphs"]:
+        parts += f", {memory['graphs']} graphs"
     lines = [
         f"\n{name}: {result['median_ms']:.2f} ms, {result['tokens_per_second']:,.0f} tokens/s",
         f"  {work}; {padding}",

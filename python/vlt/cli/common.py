@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlt import _native
 from vlt.errors import FileError
 
 if TYPE_CHECKING:
@@ -32,15 +33,29 @@ def add_command(
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Where and how wide to run."""
-    parser.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1"
-    )
+    """Where to run, in what precision, and how wide."""
+    add_device_options(parser)
     parser.add_argument(
         "--threads",
         type=positive,
         metavar="N",
         help="threads to use (every core this process may use)",
+    )
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Where to run, and in what precision."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda or cuda:1 (the first GPU where one can be used, otherwise the CPU)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=_native.DTYPES,
+        default="auto",
+        help="of the matrix products (float16 on a GPU, float32 on the CPU)",
     )
 
 

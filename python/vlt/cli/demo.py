@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Embed the sentences and print how alike they are."""
     path = options.model or demo_model()
-    with vlt.Encoder(path, device=options.device, num_threads=options.threads) as encoder:
+    with vlt.Encoder(path, options.device, options.dtype, options.threads) as encoder:
         begin = time.perf_counter()
         embeddings = encoder.encode(list(SENTENCES))
         milliseconds = (time.perf_counter() - begin) * 1e3

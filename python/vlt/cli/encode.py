@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import vlt
+from vlt.blocks import BLOCK_CHARACTERS
 from vlt.errors import InvalidArgumentError
 from vlt.progress import ProgressBar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 # Texts held at a time: enough for a few blocks of the encoder, little enough for the bar to move.
-BATCH_BYTES = 1 << 17
+BATCH_BLOCKS = 4
 
 EXAMPLES = """\
   vlt encode weights.bin texts.txt -o embeddings.npy
@@ -70,15 +71,17 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read, embed and write block by block."""
-    with vlt.Encoder(options.model, options.device, num_threads=options.threads) as encoder:
+    engine = options.device, options.dtype, options.threads
+    with vlt.Encoder(options.model, *engine) as encoder:
         if options.max_seq_length:
             encoder.max_seq_length = options.max_seq_length
         show = False if options.no_progress else None
+        batch_bytes = BATCH_BLOCKS * BLOCK_CHARACTERS[encoder.device.partition(":")[0]]
         with open_texts(options.texts) as file, open_writer(options.output) as writer:
             total = None if options.texts == "-" else Path(options.texts).stat().st_size
             with ProgressBar(total, "bytes", show) as bar:
                 done = 0
-                for texts, size in batches(file, options.texts):
+                for texts, size in batches(file, options.texts, batch_bytes):
                     writer.write(texts, embed(encoder, texts, options))
                     done += size
                     bar.update(done)
@@ -107,8 +110,8 @@ def open_writer(name: str) -> Writer:
     return NpyWriter(Path(name)) if name.endswith(".npy") else JsonLinesWriter(name)
 
 
-def batches(file: BinaryIO, name: str) -> Iterator[tuple[list[str], int]]:
-    """Lists of lines of about `BATCH_BYTES`, with their bytes; an empty one for an empty file."""
+def batches(file: BinaryIO, name: str, batch_bytes: int) -> Iterator[tuple[list[str], int]]:
+    """Lists of lines of about so many bytes, with their bytes; an empty one for an empty file."""
     texts: list[str] = []
     size = 0
     for number, line in enumerate(file, start=1):
@@ -119,7 +122,7 @@ def batches(file: BinaryIO, name: str) -> Iterator[tuple[list[str], int]]:
                 f"line {number} of {name} is not UTF-8: {error.reason} at byte {error.start}"
             ) from None
         size += len(line)
-        if size >= BATCH_BYTES:
+        if size >= batch_bytes:
             yield texts, size
             texts, size = [], 0
     yield texts, size

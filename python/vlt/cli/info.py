@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import vlt
 from vlt.handles import Model, Session
 from vlt.text_config import TextConfig
 from vlt.token_encoder import weights_of
 
-from .common import add_command, megabytes
+from .common import add_command, add_engine_options, megabytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,12 +58,7 @@ def add_parser(commands: Any) -> None:
         metavar="T,S,L",
         help="also say what workspace batches of T tokens, S sequences, the longest of L, need",
     )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="threads for --memory; all usable cores if left out",
-    )
+    add_engine_options(parser)
 
 
 def batch_size(text: str) -> tuple[int, int, int]:
@@ -78,16 +74,17 @@ def batch_size(text: str) -> tuple[int, int, int]:
 
 def run(options: argparse.Namespace) -> None:
     """Print the facts, for people or as JSON."""
-    facts = describe(options.path, options.memory, options.threads)
+    source = weights_of(options.path)
+    model = Model(source, options.device, options.dtype)
+    facts = describe(options.path, source, model)
+    facts["cuda"] = describe_cuda(source, model)
+    if options.memory:
+        facts["memory"] = describe_memory(model, options.memory, options.threads)
     print(json.dumps(facts, indent=2, ensure_ascii=False) if options.json else as_text(facts))
 
 
-def describe(
-    path: Path, memory: tuple[int, int, int] | None = None, threads: int | None = None
-) -> dict[str, Any]:
-    """Everything worth knowing; the library has checked the file before it is read here."""
-    source = weights_of(path)
-    model = Model(source)
+def describe(path: Path, source: str | NDArray[np.uint8], model: Model) -> dict[str, Any]:
+    """What is in the file, and where it runs; the library has checked it before it is read here."""
     content = np.memmap(source, np.uint8, "r") if isinstance(source, str) else source
     info, metadata = model.info, model.metadata
     text = TextConfig.from_metadata(metadata, info["max_length"])
@@ -109,12 +106,27 @@ def describe(
         "parameters": count_parameters(content),
         "file_bytes": len(content),
         "weight_bytes": info["weight_bytes"],
-        "device": info["device_type"],
+        "device": model.device,
         "dtype": info["compute_type"],
         "kernels": info["kernels"],
         "outputs": ["hidden", "embedding"] if embeds else ["hidden"],
         "encodes_texts": with_tokenizer,
-    } | ({"memory": describe_memory(model, memory, threads)} if memory else {})
+    }
+
+
+def describe_cuda(source: str | NDArray[np.uint8], model: Model) -> dict[str, Any]:
+    """Which GPUs this build is for, and whether the first one here runs the model; why not."""
+    problem = None
+    if model.gpu is None:
+        try:
+            Model(source, "cuda").close()
+        except vlt.VltError as error:
+            problem = str(error)
+    return {
+        "architectures": vlt.build_info()["cuda_architectures"],
+        "usable": problem is None,
+        "problem": problem,
+    }
 
 
 def describe_memory(
@@ -165,6 +177,7 @@ def as_text(facts: dict[str, Any]) -> str:
         "runs": f"in {facts['dtype']} on {facts['device']} with {facts['kernels']}, "
         f"{megabytes(facts['weight_bytes'])} of memory",
         "gives": " and ".join(facts["outputs"]),
+        "GPU": gpu_text(facts["cuda"]),
     }
     if "memory" in facts:
         memory = facts["memory"]
@@ -174,3 +187,10 @@ def as_text(facts: dict[str, Any]) -> str:
         )
     width = max(map(len, lines)) + 2
     return "\n".join([facts["path"], *(f"  {key:{width}}{text}" for key, text in lines.items())])
+
+
+def gpu_text(cuda: dict[str, Any]) -> str:
+    """Whether a GPU can be used, in a line."""
+    built = ", ".join(f"sm_{name}" for name in cuda["architectures"])
+    words = "usable" if cuda["usable"] else f"not usable: {cuda['problem']}"
+    return f"{words}; built for {built}" if built else words

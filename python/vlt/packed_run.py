@@ -1,0 +1,201 @@
+"""Runs on packed arrays where they are, host or GPU: nothing is copied or converted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .borrowed import borrow, cuda_index
+from .device_array import DeviceArray
+from .errors import InvalidArgumentError, UnsupportedError
+from .handles import WEIGHT_BYTES, Batch, DeviceMemory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._native import DeviceSpan
+    from .handles import Model, Session
+
+
+class Array(NamedTuple):
+    """An array of the caller's, wherever it is."""
+
+    data: NDArray[Any] | DeviceSpan
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Borrower:
+    """Takes a call's arrays one by one, and finds out in which stream the call has to run.
+
+    Parameters
+    ----------
+    model
+        Where it will run.
+    stream : int or None
+        The caller's. None: the arrays say in what order they are ready.
+    """
+
+    def __init__(self, model: Model, stream: int | None) -> None:
+        self._model = model
+        self._stream = stream
+        self._named: dict[int, str] = {}  # stream -> an array that is ready in its order
+        self.holders: list[object] = []  # keep what was borrowed
+
+    def is_on_device(self, value: Any, name: str) -> bool:
+        """Or on the host? Refuses arrays on devices other than the model's."""
+        own: int = self._model.info["device_index"]
+        index = cuda_index(value, name, own)
+        if index is None:
+            return False
+        if self._model.gpu is None:
+            raise UnsupportedError(f"{name} is on a CUDA device, but this encoder is on the CPU")
+        if index != own:
+            raise InvalidArgumentError(
+                f"{name} is on cuda:{index}, but this encoder is on {self._model.gpu}"
+            )
+        return True
+
+    def host_array(self, value: Any, name: str, writable: bool = False) -> Array:
+        """A view of an array on the host."""
+        if not hasattr(value, "__array__"):
+            raise TypeError(
+                f"{name} must be an array, not {type(value).__name__}; run() takes lists"
+            )
+        array = np.asarray(value)
+        if not array.flags.c_contiguous:
+            raise InvalidArgumentError(f"{name} must be contiguous")
+        copied = array.size > 0 and not np.shares_memory(array, np.asarray(value))
+        if writable and (copied or not array.flags.writeable):
+            raise InvalidArgumentError(f"{name} must be writable, and is read-only")
+        self.holders.append(array)
+        swapped = "" if array.dtype.isnative else "byte-swapped "
+        return Array(array, array.shape, swapped + array.dtype.name)
+
+    def device_array(self, value: Any, name: str, writable: bool = False) -> Array:
+        """An array on the model's device."""
+        borrowed = borrow(value, name, self._stream)
+        if writable and borrowed.read_only:
+            raise InvalidArgumentError(f"{name} must be writable, and is read-only")
+        self.holders.append(borrowed.holder)
+        if borrowed.stream is not None:
+            self._named.setdefault(borrowed.stream, name)
+        return Array(borrowed.span, borrowed.shape, borrowed.dtype)
+
+    def order(self) -> int | None:
+        """The stream to run in; None: all is ready."""
+        if self._stream is not None:
+            return self._stream
+        if len(self._named) > 1:
+            told = " and ".join(f"{name} in {stream:#x}" for stream, name in self._named.items())
+            raise InvalidArgumentError(
+                f"the arrays are ready in different streams, {told}; say with stream= in which of "
+                "them to run, once the others are done"
+            )
+        return next(iter(self._named), None)
+
+
+class PackedRun:
+    """One call of `Encoder.run_packed`, checked and ready to run; see there for the parameters."""
+
+    def __init__(self, model: Model, output: str, dtype: str | None, stream: int | None) -> None:
+        self._model = model
+        self._output = output
+        self._dtype = dtype
+        self._waits = stream is None
+        self._borrower = Borrower(model, stream)
+
+    def take_inputs(
+        self, token_ids: Any, sequence_starts: Any, token_types: Any, pooling_starts: Any
+    ) -> None:
+        """The batch: int32 arrays, all on the host or all on the device."""
+        self._on_device = self._borrower.is_on_device(token_ids, "token_ids")
+        ids = self._input(token_ids, "token_ids")
+        starts = self._input(sequence_starts, "sequence_starts")
+        if len(starts) == 0:
+            raise InvalidArgumentError("sequence_starts must hold S + 1 entries, so at least one")
+        types = skipped = None
+        if token_types is not None:
+            types = self._input(token_types, "token_types", len(ids))
+        if pooling_starts is not None:
+            skipped = self._input(pooling_starts, "pooling_starts", len(starts) - 1)
+        self._batch = Batch(ids, starts, types, skipped)
+
+    def _input(self, value: Any, name: str, length: int | None = None) -> Any:
+        borrower = self._borrower
+        if borrower.is_on_device(value, name) != self._on_device:
+            here, there = ("host", "device") if self._on_device else ("device", "host")
+            raise InvalidArgumentError(f"{name} is on the {here}, but token_ids is on the {there}")
+        take = borrower.device_array if self._on_device else borrower.host_array
+        data, shape, dtype = take(value, name)
+        if dtype != "int32":
+            raise TypeError(
+                f"{name} must be int32, not {dtype}; convert it first, in PyTorch with "
+                ".to(torch.int32)"
+            )
+        if len(shape) != 1 or length not in (None, shape[0]):
+            wanted = "one dimension" if length is None else f"shape ({length},)"
+            raise InvalidArgumentError(f"{name} must have {wanted}, not shape {shape}")
+        return data
+
+    def take_output(self, out: Any) -> None:
+        """The caller's array for the result; None: make one where the inputs are."""
+        rows = len(self._batch.token_ids)
+        if self._output == "embedding":
+            rows = len(self._batch.starts) - 1
+        shape = rows, int(self._model.info[f"{self._output}_size"])
+        self._result = self._new(shape) if out is None else self._given(out, shape)
+
+    def _new(self, shape: tuple[int, int]) -> Any:
+        dtype = self._dtype or "float32"
+        self._require_dtype(dtype)
+        if self._on_device:
+            memory = DeviceMemory(self._model, shape[0] * shape[1] * WEIGHT_BYTES[dtype])
+            result = DeviceArray(memory, shape, dtype, self._model.info["device_index"])
+            self._target = Array(result.span, shape, dtype)
+            return result
+        if dtype == "bfloat16":
+            raise UnsupportedError(
+                "numpy has no bfloat16; ask for float32, or keep the arrays on the device"
+            )
+        array = np.empty(shape, dtype)
+        self._target = Array(array, shape, dtype)
+        return array
+
+    def _given(self, out: Any, shape: tuple[int, int]) -> Any:
+        on_device = self._borrower.is_on_device(out, "out")
+        take = self._borrower.device_array if on_device else self._borrower.host_array
+        self._target = take(out, "out", writable=True)
+        if self._target.shape != shape:
+            raise InvalidArgumentError(f"out must have shape {shape}, not {self._target.shape}")
+        if self._dtype not in (None, self._target.dtype):
+            raise InvalidArgumentError(
+                f"dtype asks for {self._dtype}, but out is {self._target.dtype}"
+            )
+        self._require_dtype(self._target.dtype)
+        return out
+
+    def _require_dtype(self, dtype: str) -> None:
+        right = ["float32"]
+        if self._output == "hidden" and self._model.info["compute_type"] != "float32":
+            right.append(self._model.info["compute_type"])
+        if dtype not in right:
+            raise InvalidArgumentError(
+                f"output {self._output!r} of this encoder can be {' or '.join(right)}, not {dtype}"
+            )
+
+    def run(self, session: Session) -> Any:
+        """Run, and give the result; with the caller's stream and a result on the device, early."""
+        waits = self._waits or isinstance(self._target.data, np.ndarray)
+        pending = session.run_batch(
+            self._batch,
+            self._output,
+            self._target.data,
+            self._target.dtype,
+            self._borrower.order(),
+            held=None if waits else self._borrower.holders,
+        )
+        if isinstance(self._result, DeviceArray):
+            self._result.written_by(pending)
+        return self._result
