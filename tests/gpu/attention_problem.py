@@ -1,0 +1,95 @@
+"""Attention over one batch in poisoned memory, as its tests use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - everybody's name for it
+from gpu import kernels, native, references
+from gpu.batches import Plan
+from gpu.cases import name_of
+from gpu.guarded import Guarded, guard
+from gpu.kernels import DEVICE
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+FAMILIES = ("mma", "hopper", "fp32")
+# What a family runs: its kernels, and how many queries a long item covers.
+_KERNELS = {
+    "mma": (("short_mma", "long_mma"), native.MMA_QUERY_TILE),
+    "hopper": (("short_mma", "long_hopper"), native.HOPPER_QUERY_TILE),
+    "fp32": (("fp32",), native.MMA_QUERY_TILE),
+}
+# cuDNN's kernels are left out: it compiles one for each length, which takes longer than the rest.
+_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+class Problem:
+    """qkv [T, 3·A·D] of sequences of given lengths, NaN before, between and behind its rows."""
+
+    def __init__(self, qkv: torch.Tensor, lengths: Sequence[int], heads: int) -> None:
+        self.lengths, self.heads = list(lengths), heads
+        self.rows, self.width = sum(lengths), qkv.shape[1] // 3
+        self.head_size = self.width // heads
+        self.scale = self.head_size**-0.5
+        self.dtype = qkv.dtype
+        self._qkv = guard(qkv, spare_rows=5)  # max_rows is more than T
+
+    def __str__(self) -> str:
+        return f"A={self.heads} D={self.head_size} {name_of(self.dtype)}"
+
+    @property
+    def qkv(self) -> torch.Tensor:
+        return self._qkv.view[: self.rows]
+
+    def fits(self, family: str) -> bool:
+        """Does the family have a kernel for this?"""
+        if (family == "fp32") != (self.dtype == torch.float32):
+            return False
+        if family != "hopper":
+            return True
+        stride = self._qkv.view.stride(0)
+        return kernels.device_traits().hopper_kernels and kernels.hopper_attention_fits(
+            self.head_size, stride, self.heads
+        )
+
+    def run(self, family: str, traits: native.DeviceTraits | None = None) -> tuple[Guarded, Plan]:
+        """The output, guarded and with the room that qkv has, and the plan that was used."""
+        names, query_tile = _KERNELS[family]
+        plan = Plan.of(self.lengths, query_tile, DEVICE)
+        out = Guarded(self._qkv.view.shape[0], self.width, self.dtype, DEVICE)
+        for name in names:
+            kernels.attention(
+                name,
+                plan,
+                self._qkv.view,
+                out.view,
+                num_heads=self.heads,
+                head_size=self.head_size,
+                scale=self.scale,
+                behind_short=name == "long_hopper",  # as an encoder does it
+                traits=traits,
+            )
+        return out, plan
+
+    def result(self, family: str, traits: native.DeviceTraits | None = None) -> torch.Tensor:
+        return self.run(family, traits)[0].view[: self.rows]
+
+    def exact(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The result in float64, and the bound of a kernel's errors."""
+        return references.attention(self.qkv, self.lengths, self.heads, self.scale)
+
+    def by_torch(self) -> torch.Tensor:
+        """What PyTorch makes of it in the same precision, sequences of equal length together."""
+        out = torch.zeros((self.rows, self.width), dtype=self.dtype, device=DEVICE)
+        with sdpa_kernel(_BACKENDS):
+            for rows in references.rows_by_length(self.lengths, DEVICE):
+                q, k, v = references.heads_of(self.qkv[rows], self.heads)
+                y = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+                out[rows] = references.merge_heads(y)
+        return out
+
+
+def sequence_rows(lengths: Sequence[int], index: int) -> slice:
+    first = sum(lengths[:index])
+    return slice(first, first + lengths[index])
