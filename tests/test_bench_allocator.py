@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import bench_allocator
-from allocators import caching, per_tensor, planned, traces, turbo
+from allocators import caching, per_tensor, planned, session_memory, torch_cuda, traces, turbo
 from allocators.outcome import Outcome
-from allocators.records import MODELS, forward_pass, kinds, live_bytes, lower_bound
+from allocators.records import (
+    MODELS,
+    forward_pass,
+    half_row_bytes,
+    kinds,
+    live_bytes,
+    lower_bound,
+)
 from allocators.report import Replay, broken_promises
 
 MINILM = forward_pass(MODELS["minilm"])
@@ -201,3 +208,29 @@ def test_broken_promises_are_found() -> None:
     assert broken_promises(plan, Replay("t", "turbo", bounds, [fine, small]), 64) == [
         "t, request 1: planned 1,000 bytes; TurboTransformers' chunks have 900"
     ]
+
+
+# ---- The part on a GPU ---------------------------------------------------------------------------
+
+
+def test_half_precision_records_are_half_as_large() -> None:
+    """Where no row is padded: the bound of a GPU's session is that of two-byte numbers."""
+    model = MODELS["minilm"]
+    states, expanded = 384, 1536
+    bound = lower_bound(forward_pass(model, half_row_bytes), Batch(1, 0))
+    assert bound == 2 * (2 * states + expanded)
+
+
+@pytest.mark.parametrize("request_", [Batch(7, 3), Batch(32768, 64), Batch(5, 1)])
+def test_sequences_of_a_request_are_as_equal_as_they_can_be(request_: Batch) -> None:
+    starts = session_memory.sequence_starts(request_)
+    lengths = (starts[1:] - starts[:-1]).tolist()
+    assert sum(lengths) == request_.tokens
+    assert len(lengths) == request_.sequences
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_a_buffer_spans_the_segment_it_lies_in() -> None:
+    segments = [{"address": 4096, "total_size": 20}, {"address": 1024, "total_size": 2048}]
+    assert torch_cuda._spanned(segments, [1024, 3071]) == 2048
+    assert torch_cuda._spanned(segments, [3071, 4100]) == 2068

@@ -3,6 +3,7 @@
     pip install numpy cmake ninja matplotlib     # matplotlib for --pictures only
     python tools/bench_allocator.py --pictures docs/images
     PYTHONPATH=python VLT_LIBRARY=build/libvlt.so python tools/bench_allocator.py --planning
+    PYTHONPATH=python VLT_LIBRARY=build/libvlt.so python tools/bench_allocator.py --device cuda
 
 A trace (allocators/traces.py) is a list of requests of T tokens and S sequences; each runs the
 whole forward pass of an encoder (allocators/records.py), in one piece, on four allocators: one
@@ -11,7 +12,9 @@ after their descriptions) and vlt's own C++. Bytes and counts may be compared, t
 vlt's are of a compiled program.
 
 Fails when vlt plans more for a request than 1.01 times its most live bytes and an alignment, or
-more than TurboTransformers' allocator. `--planning` measures instead what planning costs a run.
+more than TurboTransformers' allocator. `--planning` measures instead what planning costs a run,
+`--device cuda` what PyTorch's own caching allocator and vlt's own sessions hold on a GPU: BERT-base
+in half precision, for vlt real runs with all that a session needs.
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from allocator_shim import Batch, Record
-from allocators import caching, per_tensor, planned, turbo
+from allocators import caching, per_tensor, planned, torch_cuda, turbo
 from allocators.outcome import Outcome
-from allocators.records import MODELS, forward_pass, lower_bound
+from allocators.records import MODELS, forward_pass, half_row_bytes, lower_bound
 from allocators.report import LEGEND, Replay, broken_promises, markdown
 from allocators.traces import TRACES
 
@@ -85,6 +88,28 @@ def report_planning(threads: int) -> None:
     )
 
 
+def report_device(traces: Sequence[str]) -> None:
+    """Replay the traces on a GPU and print what was held; one sentence where there is none."""
+    reason = torch_cuda.missing()
+    if reason:
+        print(f"Skipped: {reason}.")
+        return
+    from allocators import session_memory  # needs the library, which the replay does not
+
+    records = forward_pass(MODELS["bert-base"], half_row_bytes)
+    replays: list[Replay] = []
+    with session_memory.bert_base() as weights:
+        for trace in traces:
+            requests = TRACES[trace]()
+            bounds = [lower_bound(records, request) for request in requests]
+            replays += [
+                Replay(trace, "caching, simulated", bounds, caching.replay(records, requests)),
+                Replay(trace, "PyTorch's", bounds, torch_cuda.replay(records, requests)),
+                Replay(trace, "vlt's session", bounds, session_memory.replay(weights, requests)),
+            ]
+    print(f"{LEGEND}\n\n**bert-base, half precision, GPU**\n\n{markdown(replays)}")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Replay traces of requests by allocators.")
     parser.add_argument("--models", default=",".join(MODELS), help="default: %(default)s")
@@ -92,6 +117,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the pictures there")
     parser.add_argument("--planning", action="store_true", help="time planning within real runs")
     parser.add_argument("--threads", type=int, default=2, help="of --planning")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to replay")
     return parser.parse_args()
 
 
@@ -99,6 +125,9 @@ def main() -> int:
     args = parse_arguments()
     if args.planning:
         report_planning(args.threads)
+        return 0
+    if args.device == "cuda":
+        report_device(args.traces.split(","))
         return 0
     units = ", ".join(f"{name}: {unit}" for name, (_, unit) in ALLOCATORS.items())
     print(f"{LEGEND}\nUnits of {units}.\n")

@@ -10,12 +10,15 @@ call; a peer at the best of its modes (see bench_report.LEGEND). Weights are the
 all-MiniLM-L6-v2 and random ones of BERT-base's configuration; conversions are kept under --cache.
 Before anything is timed every peer's states are compared with vlt's. A ratio is a measurement only
 within one run on one machine. VLT_LIBRARY names the library where it is not installed.
+
+With --device cuda, bench_encoder_gpu.py takes over: other peers, models and options.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -122,6 +125,9 @@ def parse_arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description="Time vlt against its peers.")
     precisions = sorted({peer.precision for peer in peers.PEERS.values()})
+    parser.add_argument(
+        "--device", choices=["cpu"], default="cpu", help="cuda has options of its own: see there"
+    )
     parser.add_argument("--precision", choices=precisions, default="float32")
     parser.add_argument("--peers", type=names(list(peers.PEERS)), help="default: all of them")
     parser.add_argument("--models", type=names(list(MODELS)), default=list(MODELS))
@@ -140,7 +146,20 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def read_device() -> tuple[str, list[str]]:
+    """The device, and the arguments left for it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--device", default="cpu")
+    known, rest = parser.parse_known_args()
+    return known.device, rest
+
+
+def main() -> int:
+    device, rest = read_device()
+    if device == "cuda":
+        import bench_encoder_gpu
+
+        return bench_encoder_gpu.main(rest)
     args = parse_arguments()
     setting = bench_setting.read(args.threads, args.precision, args.peers)
     results = {name: bench_model(name, args) for name in args.models}
@@ -152,7 +171,8 @@ def main() -> None:
         tables = [bench_report.render_markdown(name, rows) for name, rows in results.items()]
         heading = bench_report.render_setting(setting)
         args.markdown.write_text("\n".join([heading, *tables]), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

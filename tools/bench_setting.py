@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import time
 from pathlib import Path
 
 # Name of a peer -> the package whose version says which one it was.
@@ -21,6 +22,24 @@ def read(threads: int, precision: str, peers: list[str]) -> dict[str, str]:
         "precision": precision,
         "python": platform.python_version(),
         **versions,
+    }
+
+
+def read_gpu(precision: str) -> dict[str, str]:
+    """GPU, precision, versions and date, in the order to print them."""
+    import torch
+    import transformers
+
+    import vlt
+
+    return {
+        "GPU": torch.cuda.get_device_name(),
+        "precision": precision,
+        "vlt": vlt.__version__,
+        "torch": torch.__version__,
+        "CUDA": torch.version.cuda,
+        "transformers": transformers.__version__,
+        "date": time.strftime("%Y-%m-%d"),
     }
 
 

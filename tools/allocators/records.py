@@ -9,17 +9,19 @@ Operations are numbered as cpp/encoder/forward.cpp runs them, five a layer after
     attended                    ══════════════════════
     expanded                            ══════════════
 
-A row is as wide as cpp/kernels/cpu/cpu_backend.cpp strides it, in float32.
+A row is as wide as cpp/kernels/cpu/cpu_backend.cpp strides it, in float32, or on a GPU as
+cpp/kernels/cuda/cuda_backend.cpp does, in half precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from allocator_shim import Batch, Record
 
 FLOAT_BYTES = 4
+HALF_BYTES = 2
 KINDS = ("states", "qkv", "context", "attended", "expanded")  # the buffers of a layer
 
 
@@ -43,13 +45,17 @@ def row_bytes(columns: int) -> int:
     return FLOAT_BYTES * (whole_lines + 16 if whole_lines % 512 == 0 else whole_lines)
 
 
-def per_token(first_op: int, last_op: int, columns: int) -> Record:
-    """A [T, columns] buffer."""
-    return Record(first_op, last_op, 0, row_bytes(columns), 0)
+def half_row_bytes(columns: int) -> int:
+    """Bytes of a row in half precision, which is not padded in any of MODELS."""
+    return HALF_BYTES * columns
 
 
-def forward_pass(model: Model) -> list[Record]:
+def forward_pass(model: Model, row_bytes: Callable[[int], int] = row_bytes) -> list[Record]:
     """Records of all layers in the order of KINDS, then the last states and what is pooled."""
+
+    def per_token(first_op: int, last_op: int, columns: int) -> Record:
+        return Record(first_op, last_op, 0, row_bytes(columns), 0)
+
     hidden = model.hidden_size
     records: list[Record] = []
     written_by = 0  # the operation that writes the layer's input: the embedding, then each `down`
