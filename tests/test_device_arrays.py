@@ -480,6 +480,25 @@ def test_wrong_values_are_told_late(gpu: FakeGpu, encoder: vlt.Encoder, states: 
     assert found.numpy().tobytes() == states.tobytes()
 
 
+def test_what_a_later_run_reports_spoils_the_earlier_result(
+    gpu: FakeGpu, encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library tells the next caller; the result that is wrong must not look right."""
+    starts = CudaArray(STARTS)
+    result = encoder.run_packed(CudaArray(BAD_IDS), starts, stream=STREAM)
+
+    def refuse(*arguments: object) -> None:
+        raise vlt.InvalidArgumentError("token id 1000000 of an earlier run")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_native, "run", refuse)
+        with pytest.raises(vlt.InvalidArgumentError, match="of an earlier run"):
+            encoder.run_packed(CudaArray(IDS), starts, stream=STREAM)
+    for _ in range(2):
+        with pytest.raises(vlt.InvalidArgumentError, match="in a run with a stream"):
+            result.numpy()
+
+
 def test_wrong_values_are_told_at_once_without_a_stream(encoder: vlt.Encoder) -> None:
     with pytest.raises(vlt.InvalidArgumentError, match="1000000"):
         encoder.run_packed(CudaArray(BAD_IDS), CudaArray(STARTS))

@@ -79,14 +79,15 @@ std::unique_ptr<vlt::Backend> choose_cpu(const vlt_model_options& options) {
   return std::move(choice.backend);
 }
 
-// What VLT_DEVICE says; and who forces an instruction set of the CPU means the CPU.
-bool auto_means_cpu() {
+// What the environment makes of VLT_DEVICE_AUTO.
+int32_t automatic_device() {
   const char* device = std::getenv("VLT_DEVICE");
-  if (!device) return std::getenv("VLT_CPU_ISA") != nullptr;
+  // Who forces an instruction set of the CPU means the CPU.
+  if (!device) return std::getenv("VLT_CPU_ISA") ? VLT_DEVICE_CPU : VLT_DEVICE_AUTO;
   require(std::strcmp(device, "cpu") == 0 || std::strcmp(device, "cuda") == 0,
           std::string("the environment variable VLT_DEVICE is '") + device +
               "'; it must be cpu or cuda");
-  return std::strcmp(device, "cpu") == 0;
+  return std::strcmp(device, "cpu") == 0 ? VLT_DEVICE_CPU : VLT_DEVICE_CUDA;
 }
 
 std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
@@ -95,12 +96,13 @@ std::unique_ptr<vlt::Backend> choose_backend(const vlt_model_options& options) {
   require(options.compute_type >= VLT_DTYPE_AUTO && options.compute_type <= VLT_BFLOAT16,
           "compute_type is " + std::to_string(options.compute_type) +
               "; it must be VLT_DTYPE_AUTO, VLT_FLOAT32, VLT_FLOAT16 or VLT_BFLOAT16");
-  if (options.device_type == VLT_DEVICE_CPU) return choose_cpu(options);
-  if (options.device_type == VLT_DEVICE_AUTO && auto_means_cpu()) return choose_cpu(options);
+  const int32_t wanted =
+      options.device_type == VLT_DEVICE_AUTO ? automatic_device() : options.device_type;
+  if (wanted == VLT_DEVICE_CPU) return choose_cpu(options);
   const int32_t type = options.compute_type == VLT_DTYPE_AUTO ? VLT_FLOAT16 : options.compute_type;
   vlt::CudaChoice choice = vlt::choose_cuda_backend(options.device_index, dtype_of(type));
   if (choice.backend) return std::move(choice.backend);
-  if (options.device_type == VLT_DEVICE_AUTO) return choose_cpu(options);
+  if (wanted == VLT_DEVICE_AUTO) return choose_cpu(options);
   throw Error(Status::kUnsupported, "device cuda:" + std::to_string(options.device_index) + ": " +
                                         choice.problem + "; the device cpu needs no GPU");
 }
@@ -411,8 +413,10 @@ vlt_status vlt_device_allocate(const vlt_model* model, uint64_t num_bytes, void*
 
 void vlt_device_free(const vlt_model* model, void* memory) {
   if (!model || !memory) return;
-  if (const vlt::DeviceBackend* device = model->model->backend().as_device())
-    device->release(memory);
+  vlt::guarded([&] {
+    if (const vlt::DeviceBackend* device = model->model->backend().as_device())
+      device->release(memory);
+  });
 }
 
 vlt_status vlt_device_copy(const vlt_model* model, void* to, const void* from, uint64_t num_bytes) {

@@ -121,18 +121,35 @@ void DeviceSession::run(const PackedBatch& batch, const Outputs& outputs) {
   if (stream_->has_problem()) synchronize();  // of a run that returned before it was done
   const bool stays_on_device = (!outputs.hidden.data || outputs.hidden.on_device) &&
                                (!outputs.embedding.data || outputs.embedding.on_device);
-  stream_->enter(batch.callers_stream);
+  const bool waits = !batch.callers_stream || !stays_on_device;
+  if (!stream_->enter(batch.callers_stream))
+    throw Error(Status::kUnsupported,
+                "the stream is being captured into a CUDA graph; run outside the capture, since "
+                "vlt replays graphs of its own");
   try {
     run_parts(batch, outputs);
   } catch (...) {
-    stream_->finish();  // parts of the batch may be in flight
+    abandon(waits);
     throw;
   }
   stream_->finish();
   ++stats_.runs;
   stats_.recordings = stream_->num_recordings();
-  if (!batch.callers_stream || !stays_on_device) synchronize();
+  if (waits) synchronize();
   if (stop_.requested()) throw Error(Status::kCancelled, "the run was cancelled");
+}
+
+// Parts of the batch may be in flight. What the caller may take back when the call ends must not be
+// in use any more, nor may a later run be blamed for this one.
+void DeviceSession::abandon(bool waits) {
+  try {
+    stream_->finish();
+    if (!waits) return;
+    stream_->synchronize();
+    stream_->take_problem();
+  } catch (const DeviceFailure&) {
+    // the first failure says more
+  }
 }
 
 void DeviceSession::synchronize() {
@@ -176,6 +193,7 @@ void DeviceSession::run_parts(const PackedBatch& batch, const Outputs& outputs) 
   stats_.planning_seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
+  stats_.planned_peak_bytes = 0;
   for (const Part& part : parts) {
     if (stop_.requested()) break;
     run_part(arrays, part, outputs);
@@ -229,7 +247,9 @@ DeviceSession::Workspace DeviceSession::acquire(const Room& room, const Outputs&
   const DeviceLayout layout = plan_.layout(room, staged);
   std::byte* block = arena_.acquire(layout.total_bytes);
   stats_.memory = arena_.stats();
-  stats_.planned_peak_bytes = layout.total_bytes;
+  const uint64_t step = stream_->granularity();
+  stats_.planned_peak_bytes =
+      std::max(stats_.planned_peak_bytes, (layout.total_bytes + step - 1) / step * step);
   if (!block)
     throw Error(Status::kOutOfMemory, "no device memory for a workspace of " +
                                           std::to_string(layout.total_bytes) +
@@ -317,7 +337,9 @@ void DeviceSession::reserve(int64_t num_tokens, int32_t num_sequences, int32_t m
   if (!grown)
     throw Error(Status::kOutOfMemory,
                 "no device memory to reserve a workspace of " + std::to_string(bytes) + " bytes");
+  stream_->enter(nullptr);  // runs in callers' streams may be in flight
   record_buckets(num_tokens);
+  stream_->finish();
 }
 
 // Records the forward pass for every bucket up to a size, with each kind of result alone in the

@@ -29,6 +29,7 @@ class DeviceSession final : public Session {
     DeviceResults results;  // staging, or the caller's arrays
   };
 
+  void abandon(bool waits);
   void run_parts(const PackedBatch& batch, const Outputs& outputs);
   void run_part(const BatchArrays& whole, const Part& part, const Outputs& outputs);
   Workspace acquire(const Room& room, const Outputs& outputs);

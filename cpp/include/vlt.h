@@ -16,7 +16,8 @@
  *   Threads    Stated per handle below.
  *   Fork       Models and sessions on the CPU work in the child too, if no call on them
  *              was in progress in the parent. Threads are started anew at the first run.
- *              CUDA does not survive a fork: load models after it.
+ *              CUDA does not survive a fork: where a process that forks has loaded a
+ *              model on a GPU, its children have to be started by exec (spawn).
  *   Arrays     Dense, row-major, in host memory unless a `memory` field says otherwise.
  *   CUDA       On a device the library needs the NVIDIA driver and nothing else. Any
  *              number of threads and sessions may use one device, and a call leaves
@@ -261,8 +262,8 @@ VLT_API vlt_status vlt_session_synchronize(vlt_session* session);
 
 /* ---- Device memory, for callers without a CUDA of their own -------------------------- */
 
-/* Memory on the model's device, aligned to 256 bytes; NULL for 0 bytes. For a model on the CPU:
- * VLT_UNSUPPORTED. */
+/* Memory on the model's device, aligned to 256 bytes; NULL for 0 bytes. Free it before the model.
+ * For a model on the CPU: VLT_UNSUPPORTED. */
 VLT_API vlt_status vlt_device_allocate(const vlt_model* model, uint64_t num_bytes,
                                        void** out_memory);
 /* Work in progress may still use the memory: it is reused or given back only once the device is

@@ -101,7 +101,8 @@ class DeviceStream {
 
   // Work goes into a caller's stream from here on; null: into the session's own. What either side
   // puts in later comes after what is in already. The caller's stream must live until finish().
-  virtual void enter(void* callers_stream) = 0;
+  // False, and nothing changed: the caller is recording it.
+  virtual bool enter(void* callers_stream) = 0;
   // The run is in. The stream it went into is not touched any more.
   virtual void finish() = 0;
 

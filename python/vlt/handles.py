@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -291,19 +292,29 @@ class Session(Handle):
         if pending is not None:
             self._raise_late()
             self._pending.append(pending)  # first: a run that fails may have begun
-        _native.run(
-            self.pointer,
-            batch.token_ids,
-            batch.starts,
-            batch.token_types,
-            batch.pooling_starts,
-            _native.OUTPUTS[output],
-            out,
-            dtype,
-            stream,
-        )
-        if pending is None and stream is not None:
-            _native.session_synchronize(self.pointer)
+        try:
+            _native.run(
+                self.pointer,
+                batch.token_ids,
+                batch.starts,
+                batch.token_types,
+                batch.pooling_starts,
+                _native.OUTPUTS[output],
+                out,
+                dtype,
+                stream,
+            )
+        except InvalidArgumentError as error:
+            # The library may report here what an earlier run found wrong: then it is theirs too.
+            if len(self._pending) > 1:
+                with contextlib.suppress(InvalidArgumentError):
+                    _native.session_synchronize(self.pointer)
+                self._finish_pending(InvalidArgumentError(f"in a run with a stream: {error}"))
+            raise
+        finally:
+            # Whatever happened: the arrays are the caller's again when the call ends.
+            if pending is None and stream is not None:
+                _native.session_synchronize(self.pointer)
 
     def synchronize(self) -> None:
         """Wait for pending runs; raises what they found wrong in device arrays."""

@@ -88,6 +88,8 @@ class CudaBackend final : public DeviceBackend {
   void copy(void* to, const void* from, uint64_t bytes) const override {
     const DeviceScope scope(device_.index);
     check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "cudaMemcpy");
+    // It may return early, and sessions' streams do not wait for the one it went into.
+    check(cudaStreamSynchronize(cudaStreamLegacy), "cudaMemcpy");
   }
 
   std::unique_ptr<DeviceStream> create_stream() const override {

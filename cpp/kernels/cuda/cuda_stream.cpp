@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cuda/batch_block.h"
 #include "kernels/cuda/device_scope.h"
@@ -192,17 +193,17 @@ UniqueGraph CudaStream::captured(const std::function<void()>& body) {
 
 void CudaStream::record(uint64_t key, const std::function<void()>& body) {
   const DeviceScope scope(device_.index);
-  UniqueGraph& graph = graphs_[key];
-  if (graph) return;
-  graph = captured(body);
+  if (graphs_.count(key) > 0) return;
+  UniqueGraph graph = captured(body);
   check(cudaGraphUpload(graph.get(), stream_), "cudaGraphUpload");
+  graphs_[key] = std::move(graph);
 }
 
 void CudaStream::replay(uint64_t key, const std::function<void()>& body) {
   const DeviceScope scope(device_.index);
-  UniqueGraph& graph = graphs_[key];
-  if (!graph) graph = captured(body);
-  check(cudaGraphLaunch(graph.get(), stream_), "cudaGraphLaunch");
+  auto graph = graphs_.find(key);
+  if (graph == graphs_.end()) graph = graphs_.emplace(key, captured(body)).first;
+  check(cudaGraphLaunch(graph->second.get(), stream_), "cudaGraphLaunch");
 }
 
 void CudaStream::forget_recordings() {
@@ -211,19 +212,26 @@ void CudaStream::forget_recordings() {
   graphs_.clear();
 }
 
-void CudaStream::enter(void* callers_stream) {
+bool CudaStream::enter(void* callers_stream) {
   const DeviceScope scope(device_.index);
-  stream_ = callers_stream ? static_cast<cudaStream_t>(callers_stream) : own_stream_.get();
-  operations_.use(stream_);
+  const cudaStream_t stream =
+      callers_stream ? static_cast<cudaStream_t>(callers_stream) : own_stream_.get();
+  cudaStreamCaptureStatus capture{};
+  check(cudaStreamIsCapturing(stream, &capture), "entering the caller's stream");
+  if (capture != cudaStreamCaptureStatusNone) return false;
   // All runs use the one workspace.
-  check(cudaStreamWaitEvent(stream_, finished_.get(), 0), "entering the caller's stream");
+  check(cudaStreamWaitEvent(stream, finished_.get(), 0), "entering the caller's stream");
+  stream_ = stream;
+  operations_.use(stream);
+  return true;
 }
 
 void CudaStream::finish() {
   const DeviceScope scope(device_.index);
-  check(cudaEventRecord(finished_.get(), stream_), "cudaEventRecord");
-  stream_ = own_stream_.get();
+  // First of all: a caller's stream must not be kept, whatever fails.
+  const cudaStream_t stream = std::exchange(stream_, own_stream_.get());
   operations_.use(stream_);
+  check(cudaEventRecord(finished_.get(), stream), "cudaEventRecord");
 }
 
 void CudaStream::download(void* host, const void* device, uint64_t bytes) {

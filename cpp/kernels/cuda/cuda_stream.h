@@ -46,7 +46,7 @@ class CudaStream final : public DeviceStream {
   void forget_recordings() override;
   size_t num_recordings() const override { return graphs_.size(); }
 
-  void enter(void* callers_stream) override;
+  bool enter(void* callers_stream) override;
   void finish() override;
 
   void download(void* host, const void* device, uint64_t bytes) override;

@@ -29,6 +29,9 @@ std::string driver_problem(int& count) {
            version_text(CUDART_VERSION / 1000 * 1000) + " or later";
   if (result == cudaErrorNoDevice || result == cudaSuccess)
     return "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES set?)";
+  if (result == cudaErrorInitializationError)
+    return "CUDA does not start; after a fork it cannot if the parent had started it: start "
+           "processes by spawn";
   return std::string("the NVIDIA driver does not start: ") + cudaGetErrorString(result);
 }
 
@@ -59,8 +62,8 @@ std::string find_device(int index, DeviceTraits& device) {
   device.overlap = device.capability >= kHopperCapability;
   device.hopper_kernels = device.capability == kHopperCapability && !older_kernels_forced();
   if (device.capability < kOldestCapability)
-    return "its compute capability is " + version_text(device.capability * 100) +
-           "; vlt needs 8.0 (Ampere) or later";
+    return "its compute capability is " + std::to_string(device.capability / 10) + "." +
+           std::to_string(device.capability % 10) + "; vlt needs 8.0 (Ampere) or later";
   return "";
 }
 
