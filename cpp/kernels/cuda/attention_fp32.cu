@@ -16,8 +16,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "kernels/cuda/attention.h"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/attention_mma.cuh"
 
 namespace vlt::cuda {
 namespace {
@@ -64,7 +63,7 @@ struct Unit {
 template <int D>
 __device__ void load_tile(float* tile, const float* source, int64_t stride, int rows,
                           int head_size) {
-  for (int i = threadIdx.x; i < 32 * D; i += kThreads) {
+  for (int i = thread_index(); i < 32 * D; i += kThreads) {
     const int row = i / D;
     const int column = i % D;
     const bool valid = row < rows && column < head_size;
@@ -163,8 +162,8 @@ __device__ void store_queries(const Fp32Attention& p, const Unit& unit, const Ru
 template <int D>
 __device__ void compute_unit(const Fp32Attention& p, const Unit& unit, float* shared) {
   using L = Layout<D>;
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
+  const int warp = thread_index() / 32;
+  const int lane = thread_index() % 32;
   float* const probabilities = shared + L::kProbabilities + warp * kKeys * kWarpQueries;
   const float* const queries_from = p.qkv + unit.first_row * p.qkv_stride + unit.head * p.head_size;
   const float* const keys_from = queries_from + p.num_heads * p.head_size;

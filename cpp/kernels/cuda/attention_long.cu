@@ -111,7 +111,7 @@ struct Unit {
 
 template <typename T, int D, bool kAligned>
 __device__ void load_tile(const MmaAttention<T>& p, const T* keys, int length, int index,
-                          uint32_t stages) {
+                          uint32_t stages, int thread) {
   constexpr int kThreads = Shape<D>::kThreads;
   const int begin = index * Shape<D>::kKeys;
   const uint32_t tile = stages + index % 2 * 2 * Shape<D>::kTileBytes;
@@ -120,14 +120,15 @@ __device__ void load_tile(const MmaAttention<T>& p, const T* keys, int length, i
     load_rows<T, D, kAligned, Shape<D>::kKeys, kThreads>(
         tile + part * Shape<D>::kTileBytes,
         keys + begin * p.qkv_stride + part * p.num_heads * p.head_size, p.qkv_stride,
-        length - begin, p.head_size, threadIdx.x);
+        length - begin, p.head_size, thread);
 }
 
 template <typename T, int D, bool kAligned>
 __device__ void compute_unit(const MmaAttention<T>& p, const Unit& unit, uint32_t shared) {
   using S = Shape<D>;
-  const int lane = threadIdx.x % 32;
-  const int warp_begin = threadIdx.x / 32 * 16 * S::kStrips;  // the warp's first query, of the 64
+  const unsigned thread = thread_index();
+  const int lane = thread % 32;
+  const int warp_begin = thread / 32 * 16 * S::kStrips;  // the warp's first query, of the 64
   const uint32_t warp_rows = shared + warp_begin * HeadTile<D>::kRowBytes;
   const uint32_t stages = shared + S::kQueryBytes;
   const int num_queries = unit.length - unit.query_begin;
@@ -139,9 +140,9 @@ __device__ void compute_unit(const MmaAttention<T>& p, const Unit& unit, uint32_
   __syncthreads();  // the unit before has been read
   load_rows<T, D, kAligned, kMmaQueryTile, S::kThreads>(
       shared, queries_from + unit.query_begin * p.qkv_stride, p.qkv_stride, num_queries,
-      p.head_size, threadIdx.x);
+      p.head_size, thread);
   commit_copies();
-  load_tile<T, D, kAligned>(p, keys_from, unit.length, 0, stages);
+  load_tile<T, D, kAligned>(p, keys_from, unit.length, 0, stages, thread);
   commit_copies();
   wait_copies<1>();
   __syncthreads();  // the queries are in
@@ -157,7 +158,7 @@ __device__ void compute_unit(const MmaAttention<T>& p, const Unit& unit, uint32_
     const uint32_t stage = stages + tile % 2 * 2 * S::kTileBytes;
     const int num_keys = unit.length - tile * S::kKeys;
     if (tile + 1 < num_tiles) {
-      load_tile<T, D, kAligned>(p, keys_from, unit.length, tile + 1, stages);
+      load_tile<T, D, kAligned>(p, keys_from, unit.length, tile + 1, stages, thread);
       commit_copies();
     }
     if (!active) continue;
@@ -174,13 +175,25 @@ __device__ void compute_unit(const MmaAttention<T>& p, const Unit& unit, uint32_
                                 warp_rows + 16 * strip * HeadTile<D>::kRowBytes,
                                 p.out + (unit.first_row + unit.query_begin + begin) * p.out_stride +
                                     unit.head * p.head_size,
-                                p.out_stride, num_queries - begin, p.head_size, lane);
+                                p.out_stride, num_queries - begin, p.head_size);
   }
+}
+
+// Blocks a multiprocessor to leave registers for; 0: as ptxas thinks best. For sm_120 it would
+// rather spill (D = 96) than let fewer than three blocks fit, but of the 100 KB of shared memory
+// there each takes more than half. Only for ptxas: hosts ask for the occupancy.
+template <int D>
+constexpr int min_blocks() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+  return Shape<D>::kBytes > 50 * 1024 - 1024 ? 1 : 0;  // the driver takes 1 KB a block
+#else
+  return 0;
+#endif
 }
 
 // An item of the long list is one tile of queries, an item of the short list is up to two.
 template <typename T, int D, bool kAligned>
-__global__ void __launch_bounds__(Shape<D>::kThreads)
+__global__ void __launch_bounds__(Shape<D>::kThreads, min_blocks<D>())
     attention_long_kernel(const MmaAttention<T> p, bool short_list) {
   extern __shared__ __align__(128) char storage[];
   const uint32_t shared = shared_address(storage);

@@ -1,5 +1,6 @@
 // What attention_short.cu and attention_long.cu share: tiles of one head's rows in shared memory,
-// and the fragments of both products, q · kᵀ and probabilities · v.
+// and the fragments of both products, q · kᵀ and probabilities · v. attention_fp32.cu takes
+// thread_index() alone.
 //
 // A warp works on strips of 16 queries against blocks of 16 keys. With g = lane / 4, t = lane % 4:
 //   scores[strip][n]: keys 8n + 2t and the next, of queries g (elements 0, 1) and g + 8 (2, 3)
@@ -51,6 +52,23 @@ inline bool heads_are_aligned(const AttentionArguments& arguments) {
 
 // Short sequences by the kernel for long ones: for heads that attention_short_mma's cannot take.
 void attention_short_in_tiles(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
+
+// ---- Threads
+
+// threadIdx.x. For sm_100 and later each call reads it anew, so that what is worked out from it
+// stays in the loop that the call is in. Otherwise the compiler moves all of that in front of the
+// loop over units, and ptxas, for these devices alone, keeps it in registers throughout (70 more in
+// attention_long_kernel for D = 128) and spills. Code for earlier devices does not depend on it.
+__device__ inline unsigned thread_index() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  unsigned thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  __builtin_assume(thread < 1024);  // as the compiler knows of threadIdx.x
+  return thread;
+#else
+  return threadIdx.x;
+#endif
+}
 
 // ---- Tiles in shared memory
 
@@ -282,7 +300,8 @@ __device__ void multiply_values(float (&output)[kStrips][D / 8 + 1][4],
 // 16-byte pieces, neighbours by neighbouring lanes.
 template <typename T, int D, bool kAligned>
 __device__ void store_strip(const float (&output)[D / 8 + 1][4], uint32_t staging, T* out,
-                            int64_t stride, int rows, int head_size, int lane) {
+                            int64_t stride, int rows, int head_size) {
+  const int lane = thread_index() % 32;
   const float inverse[2] = {1.0f / output[D / 8][0], 1.0f / output[D / 8][2]};
   __syncwarp();
 #pragma unroll

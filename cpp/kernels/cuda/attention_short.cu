@@ -96,8 +96,9 @@ struct Stage {
 };
 
 template <typename T, int D>
-__device__ void load_strip(const MmaAttention<T>& p, const Slot& slot, uint32_t stage, int warp,
-                           int lane) {
+__device__ void load_strip(const MmaAttention<T>& p, const Slot& slot, uint32_t stage) {
+  const int warp = thread_index() / 32;
+  const int lane = thread_index() % 32;
   const int begin = 16 * strip_of(slot, warp);
   if (begin >= slot.length) return;
   const T* source = p.qkv + (slot.first_row + begin) * p.qkv_stride + slot.head * p.head_size;
@@ -112,8 +113,9 @@ __device__ void load_strip(const MmaAttention<T>& p, const Slot& slot, uint32_t 
 // kBlocks: blocks of 16 keys in the sequence. Exact, because tests for blocks that may be absent
 // keep the compiler from ordering instructions across blocks and make it run out of registers.
 template <typename T, int D, int kBlocks>
-__device__ void compute_strip(const MmaAttention<T>& p, const Slot& slot, uint32_t stage, int warp,
-                              int lane) {
+__device__ void compute_strip(const MmaAttention<T>& p, const Slot& slot, uint32_t stage) {
+  const int warp = thread_index() / 32;
+  const int lane = thread_index() % 32;
   const int strip = strip_of(slot, warp);
   const int head_offset = (warp - strip) * Stage<D>::kStripBytes;
   const uint32_t own_rows = stage + warp * Stage<D>::kStripBytes;
@@ -144,21 +146,20 @@ __device__ void compute_strip(const MmaAttention<T>& p, const Slot& slot, uint32
   store_strip<T, D, true>(
       output[0], own_rows,
       p.out + (slot.first_row + 16 * strip) * p.out_stride + slot.head * p.head_size, p.out_stride,
-      slot.length - 16 * strip, p.head_size, lane);
+      slot.length - 16 * strip, p.head_size);
 }
 
 // compute_strip() for the sequence's number of blocks, found by halving 1 … 8.
 template <typename T, int D, int kFirst = 1, int kLast = kWarps>
-__device__ void compute_slot(const MmaAttention<T>& p, const Slot& slot, uint32_t stage, int warp,
-                             int lane) {
+__device__ void compute_slot(const MmaAttention<T>& p, const Slot& slot, uint32_t stage) {
   if constexpr (kFirst == kLast) {
-    compute_strip<T, D, kFirst>(p, slot, stage, warp, lane);
+    compute_strip<T, D, kFirst>(p, slot, stage);
   } else {
     constexpr int kMiddle = (kFirst + kLast) / 2;
     if (slot.length <= 16 * kMiddle)
-      compute_slot<T, D, kFirst, kMiddle>(p, slot, stage, warp, lane);
+      compute_slot<T, D, kFirst, kMiddle>(p, slot, stage);
     else
-      compute_slot<T, D, kMiddle + 1, kLast>(p, slot, stage, warp, lane);
+      compute_slot<T, D, kMiddle + 1, kLast>(p, slot, stage);
   }
 }
 
@@ -179,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<D>)
   // Found one unit early: its latency must not delay the copies.
   Slot ahead = units.slot(blockIdx.x, warp);
   const auto load_ahead = [&](int stage, int following) {
-    load_strip<T, D>(p, ahead, stages + stage * Stage<D>::kBytes, warp, lane);
+    load_strip<T, D>(p, ahead, stages + stage * Stage<D>::kBytes);
     commit_copies();
     if (lane == 0) slots[stage][warp] = ahead;
     ahead = units.slot(following, warp);
@@ -202,7 +203,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<D>)
     if (num_stages > 1) load_ahead(full == 0 ? num_stages - 1 : full - 1, following);
     const Slot& slot = slots[full][warp];  // stays in shared memory: registers are few
     if (16 * strip_of(slot, warp) < slot.length)
-      compute_slot<T, D>(p, slot, stages + full * Stage<D>::kBytes, warp, lane);
+      compute_slot<T, D>(p, slot, stages + full * Stage<D>::kBytes);
     full = full + 1 == num_stages ? 0 : full + 1;
   }
   wait_copies<0>();
