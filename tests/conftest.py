@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 from model_folders import add_sentence_transformers, write_bert_folder
+from tiny_model import PROMPTS, TINY_MAX_LENGTH, TINY_TEXT_LENGTH
 
 import vlt
 
 # What a test does not put on a device by name runs on the CPU, on a machine with a GPU too.
 os.environ["VLT_DEVICE"] = "cpu"
-
-PROMPTS = {"query": "who is ", "document": "the paper : ", "passage": "under "}
-TINY_MAX_LENGTH = 64  # of token ids
-TINY_TEXT_LENGTH = 24  # of texts
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PROMPTS, TINY_TEXT_LENGTH
 from model_folders import VOCABULARY, add_sentence_transformers, write_bert_folder
+from tiny_model import PROMPTS, TINY_TEXT_LENGTH
 
 import vlt
 from vlt import blocks

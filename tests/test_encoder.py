@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY_MAX_LENGTH
 from model_folders import VOCABULARY, write_bert_folder
+from tiny_model import TINY_MAX_LENGTH
 
 import vlt
 from vlt.handles import Model, Session

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_MAX_LENGTH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_folders import add_sentence_transformers, write_bert_folder
 from native_sessions import CallerMemory, batch_of, embed, open_session, size_of, stats_of
+from tiny_model import TINY_MAX_LENGTH
 
 import vlt
 from vlt import _native
