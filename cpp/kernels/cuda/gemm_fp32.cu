@@ -225,12 +225,9 @@ void launch_tile(const GemmArguments& arguments, const DeviceTraits& device, cud
 
 }  // namespace
 
-int num_fp32_tiles() { return static_cast<int>(std::size(kTiles)); }
-
-void gemm_fp32_by_tile(int tile, const GemmArguments& arguments, const DeviceTraits& device,
-                       cudaStream_t stream) {
+void gemm_fp32(const GemmArguments& arguments, const DeviceTraits& device, cudaStream_t stream) {
   if (arguments.max_rows == 0 || arguments.outputs == 0) return;
-  switch (tile) {
+  switch (choose_tile(kTiles, arguments.max_rows, arguments.outputs, device.num_multiprocessors)) {
     case 0:
       return launch_tile<LargeTile>(arguments, device, stream);
     case 1:
@@ -238,12 +235,6 @@ void gemm_fp32_by_tile(int tile, const GemmArguments& arguments, const DeviceTra
     default:
       return launch_tile<SmallTile>(arguments, device, stream);
   }
-}
-
-void gemm_fp32(const GemmArguments& arguments, const DeviceTraits& device, cudaStream_t stream) {
-  const int tile =
-      choose_tile(kTiles, arguments.max_rows, arguments.outputs, device.num_multiprocessors);
-  gemm_fp32_by_tile(tile, arguments, device, stream);
 }
 
 }  // namespace vlt::cuda

@@ -348,22 +348,15 @@ void launch_dtype(int tile, const GemmArguments& arguments, const DeviceTraits& 
 
 }  // namespace
 
-int num_mma_tiles() { return static_cast<int>(std::size(kTiles)); }
-
-void gemm_mma_by_tile(int tile, const GemmArguments& arguments, const DeviceTraits& device,
-                      cudaStream_t stream) {
+void gemm_mma(const GemmArguments& arguments, const DeviceTraits& device, cudaStream_t stream) {
   if (arguments.max_rows == 0 || arguments.outputs == 0) return;
+  const int tile =
+      choose_tile(kTiles, arguments.max_rows, arguments.outputs, device.num_multiprocessors);
   if (arguments.dtype == DType::kBFloat16) {
     launch_dtype<bfloat16>(tile, arguments, device, stream);
   } else {
     launch_dtype<half>(tile, arguments, device, stream);
   }
-}
-
-void gemm_mma(const GemmArguments& arguments, const DeviceTraits& device, cudaStream_t stream) {
-  const int tile =
-      choose_tile(kTiles, arguments.max_rows, arguments.outputs, device.num_multiprocessors);
-  gemm_mma_by_tile(tile, arguments, device, stream);
 }
 
 }  // namespace vlt::cuda

@@ -7,13 +7,6 @@
 
 namespace vlt::cuda {
 
-// For tuning and for the tests that hold all tiles to the same bits: the products by a tile that
-// the caller names, an index below num_…_tiles().
-int num_mma_tiles();
-void gemm_mma_by_tile(int tile, const GemmArguments&, const DeviceTraits&, cudaStream_t);
-int num_fp32_tiles();
-void gemm_fp32_by_tile(int tile, const GemmArguments&, const DeviceTraits&, cudaStream_t);
-
 // ---- Choosing a tile
 
 struct TileShape {
