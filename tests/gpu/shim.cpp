@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/find_device.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/rows.h"
 
@@ -155,14 +156,8 @@ const char* shim_layout() {
 
 int shim_device(int index, DeviceTraits* device) {
   return guarded([&] {
-    cudaDeviceProp properties;
-    check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
-    device->index = index;
-    device->num_multiprocessors = properties.multiProcessorCount;
-    device->capability = properties.major * 10 + properties.minor;
-    device->max_shared_bytes = static_cast<int>(properties.sharedMemPerBlockOptin);
-    device->overlap = device->capability >= 90;
-    device->hopper_kernels = device->capability == 90;
+    const std::string problem = find_device(index, *device);
+    if (!problem.empty()) throw std::runtime_error(problem);
   });
 }
 

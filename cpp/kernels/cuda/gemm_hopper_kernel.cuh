@@ -164,9 +164,9 @@ __device__ void multiply_tiles(const Parameters& p, const TileSequence<S>& tiles
 
     barrier_wait(shared.ready(group), parity);
     stage_results<T, S, activations>(p, sums, shared.staging(group), shared.bias(group));
+    // Every thread for itself: it has read its biases and made its results known to the copy engine.
     shared_fence();
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(shared.written(group));
+    barrier_arrive(shared.written(group));
   }
 }
 
@@ -180,7 +180,7 @@ __device__ void init_barriers(const SharedMemory<S>& shared) {
   }
   for (int group = 0; group < 2; ++group) {
     barrier_init(shared.ready(group), 1);
-    barrier_init(shared.written(group), 4);  // warps
+    barrier_init(shared.written(group), kGroupThreads);
   }
   barrier_init_fence();
 }
