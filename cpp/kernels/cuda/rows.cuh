@@ -363,7 +363,7 @@ void with_type(DType dtype, const Use& use) {
 // may write the rest afterwards.
 __device__ inline void report(InputError* error, InputError::Kind kind, int32_t index,
                               int32_t value) {
-  if (atomicCAS_system(&error->kind, InputError::kNone, kind) != InputError::kNone) return;
+  if (atomicCAS(&error->kind, InputError::kNone, kind) != InputError::kNone) return;
   error->index = index;
   error->value = value;
 }
