@@ -74,7 +74,7 @@ Activations ActivationPlan::place(std::byte* block, int64_t num_tokens,
   a.expanded = view(kExpanded, expanded_, num_tokens);
   a.pooled[0] = view(kPooled0, pooled_, num_sequences);
   a.pooled[1] = view(kPooled1, pooled_, num_sequences);
-  for (Matrix& pooled : a.pooled) pooled.per_sequence = true;
+  for (Matrix& pooled : a.pooled) pooled.rows_of = RowsOf::kSequences;
   return a;
 }
 

@@ -289,7 +289,7 @@ void DeviceSession::forward_part(const Workspace& workspace, const BatchArrays& 
   Matrix states = x.states;
   if (outputs.hidden.data)
     states = {stream_->hidden_slot(room), room.max_tokens, a.hidden_size, a.hidden_size,
-              outputs.hidden.dtype,       false,           true};
+              outputs.hidden.dtype,       RowsOf::kTokens, true};
   if (!forward(*model_, sequences, x, states, operations)) return;
   if (!outputs.embedding.data) return;
   Matrix out{stream_->embedding_slot(room),
@@ -297,7 +297,7 @@ void DeviceSession::forward_part(const Workspace& workspace, const BatchArrays& 
              a.embedding_size,
              a.embedding_size,
              DType::kFloat32,
-             true,
+             RowsOf::kSequences,
              true};
   if (has_dense(*model_)) {
     out.data = workspace.results.embedding;

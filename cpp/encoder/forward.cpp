@@ -15,7 +15,7 @@ bool forward(const Model& model, const Sequences& sequences, const Activations& 
     const bool last = &layer == &model.layers().back();
 
     ops.linear(x.states, layer.qkv, Activation::kIdentity, x.qkv);
-    ops.attention(sequences, x.qkv, a.num_heads, scale, x.context);
+    ops.attention(sequences, x.qkv, a.num_heads, scale, nullptr, x.context);
     ops.linear_residual_layernorm(x.context, layer.attention_output, x.states, layer.attention_norm,
                                   x.attended);
     ops.linear(x.attended, layer.up, a.activation, x.expanded);

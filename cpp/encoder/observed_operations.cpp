@@ -36,10 +36,25 @@ void ObservedOperations::linear_residual_layernorm(const Matrix& in, const Linea
           [&] { inner_.linear_residual_layernorm(in, weights, residual, norm, out); });
 }
 
+void ObservedOperations::layernorm(const Matrix& in, const Matrix* residual,
+                                   const NormWeights& norm, const Matrix& out) {
+  observe({"layernorm", 0, out}, [&] { inner_.layernorm(in, residual, norm, out); });
+}
+
 void ObservedOperations::attention(const Sequences& sequences, const Matrix& qkv, int num_heads,
-                                   float scale, const Matrix& out) {
+                                   float scale, const RelativeWeights* relative,
+                                   const Matrix& out) {
   observe({"attention", attention_flops(sequences, out), out},
-          [&] { inner_.attention(sequences, qkv, num_heads, scale, out); });
+          [&] { inner_.attention(sequences, qkv, num_heads, scale, relative, out); });
+}
+
+void ObservedOperations::unfold(const Sequences& sequences, const Matrix& in, int width,
+                                const Matrix& out) {
+  observe({"unfold", 0, out}, [&] { inner_.unfold(sequences, in, width, out); });
+}
+
+void ObservedOperations::gather(const Sequences& sequences, const Matrix& in, const Matrix& out) {
+  observe({"gather", 0, out}, [&] { inner_.gather(sequences, in, out); });
 }
 
 void ObservedOperations::pool(const Sequences& sequences, const Matrix& states,

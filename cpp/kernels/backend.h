@@ -1,10 +1,10 @@
-// What a device must offer to run an encoder: prepare weights, and run six fused operations.
+// What a device must offer to run an encoder: prepare weights, and run nine fused operations.
 //
 // An operation is one line of the forward pass (encoder/forward.cpp); a device is free to run it as
 // one kernel or several. Operations give every row (every sequence, for attention and pooling) the
 // same bits whatever other rows are present. Where several workers share them they throw nothing.
 //
-// Letters: T tokens, S sequences, H hidden, A heads, D head size, N outputs and K inputs of a
+// Letters: T tokens, S sequences, C chosen tokens, H hidden, A heads, D head size, N outputs and K inputs of a
 // linear layer. Matrices are row-major; `stride` is the distance of two rows in elements.
 #pragma once
 
@@ -19,6 +19,9 @@
 
 namespace vlt {
 
+// Which rows of a batch a matrix has.
+enum class RowsOf { kTokens, kSequences, kChosen };
+
 // Rows in the device's memory, not owned.
 struct Matrix {
   void* data = nullptr;
@@ -26,10 +29,10 @@ struct Matrix {
   int64_t cols = 0;
   int64_t stride = 0;
   DType dtype = DType::kFloat32;
-  // What follows only devices with memory of their own use. There `rows` is room, and how many rows
-  // a batch has is known on the device: its tokens, or its sequences.
-  bool per_sequence = false;
-  bool indirect = false;  // `data` is where the device finds the address of the rows
+  RowsOf rows_of = RowsOf::kTokens;
+  // On devices with memory of their own `rows` is room, and how many rows a batch has is known
+  // there. Only they use this: `data` is where the device finds the address of the rows.
+  bool indirect = false;
 
   float* floats() const { return static_cast<float*>(data); }
   float* row(int64_t r) const { return floats() + r * stride; }
@@ -52,9 +55,36 @@ struct NormWeights {
   float epsilon = 0;
 };
 
+// What attention adds to the products of queries and keys by their distance, key less query, which
+// is -(P - 1) … P - 1 where P is the longest sequence: index `distance + P - 1`. Either a bias of
+// the scaled score, or the terms of disentangled attention (He et al. 2021, arXiv:2006.03654, eq. 4),
+// which are scaled with the product:
+//   score(i, j) = scale · (q_i · k_j + q_i · key_rows[r] + query_rows[r] · k_j),  r = row[distance]
+// As host arrays; what a backend makes of them is in its own layout.
+struct RelativeTensors {
+  int32_t num_heads = 0;              // A
+  int32_t head_size = 0;              // D
+  int64_t num_distances = 0;          // 2P - 1
+  const float* bias = nullptr;        // [A, 2P - 1], or null
+  int64_t num_rows = 0;               // R
+  const int32_t* row = nullptr;       // [2P - 1], below R, ascending; null where there are no rows
+  const float* key_rows = nullptr;    // [R, A·D] (content to position), or null
+  const float* query_rows = nullptr;  // [R, A·D] (position to content), or null
+};
+
+// The same as a backend prepared it; only that backend knows the layouts.
+struct RelativeWeights {
+  int64_t num_distances = 0;
+  int64_t num_rows = 0;
+  const void* bias = nullptr;
+  const int32_t* row = nullptr;
+  const void* key_rows = nullptr;
+  const void* query_rows = nullptr;
+};
+
 struct EmbeddingTables {
   const void* word = nullptr;        // [V, H] of the backend's compute type
-  const void* position = nullptr;    // [P, H]
+  const void* position = nullptr;    // [P, H], or null
   const void* token_type = nullptr;  // [Y, H], or null
   int32_t vocab_size = 0;            // V
   int32_t num_token_types = 0;       // Y
@@ -69,11 +99,14 @@ struct Sequences {
   const int32_t* token_types = nullptr;      // [T], or null for all zero
   const int32_t* sequence_starts = nullptr;  // [S + 1]
   const int32_t* pooling_starts = nullptr;   // [S], or null for all zero
+  const int32_t* chosen_tokens = nullptr;  // [C], ascending; token c is row c - sequence_starts[0]
   int32_t num_sequences = 0;
+  int32_t num_chosen = 0;
 
   int32_t first_row(int32_t s) const { return sequence_starts[s] - sequence_starts[0]; }
   int32_t length(int32_t s) const { return sequence_starts[s + 1] - sequence_starts[s]; }
   int32_t num_tokens() const { return first_row(num_sequences); }
+  int32_t pooling_start(int32_t s) const { return pooling_starts ? pooling_starts[s] : 0; }
 };
 
 // One stream of work on one device. On the CPU several workers call the same operation together and
@@ -82,7 +115,8 @@ class Operations {
  public:
   virtual ~Operations() = default;
 
-  // out [T, H] = norm(word[id] + token_type[type] + position[index in the sequence + offset])
+  // out [T, H] = norm(word[id] + token_type[type] + position[index in the sequence + offset]);
+  // tables that are null add nothing
   virtual void embed_layernorm(const Sequences& sequences, const EmbeddingTables& tables,
                                const Matrix& out) = 0;
 
@@ -96,13 +130,27 @@ class Operations {
                                          const Matrix& residual, const NormWeights& norm,
                                          const Matrix& out) = 0;
 
-  // For each sequence and head: out [L, D] = softmax(q · kᵀ · scale) · v, where qkv [T, 3·A·D]
-  // holds all queries, then all keys, then all values, head-major; out is [T, A·D].
-  virtual void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
+  // out [M, N] = norm(in + residual), or norm(in) where residual is null; out may be in
+  virtual void layernorm(const Matrix& in, const Matrix* residual, const NormWeights& norm,
                          const Matrix& out) = 0;
 
+  // For each sequence and head: out [L, D] = softmax(q · kᵀ · scale) · v, where qkv [T, 3·A·D]
+  // holds all queries, then all keys, then all values, head-major; out is [T, A·D]. `relative`, if
+  // not null, changes the scores.
+  virtual void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
+                         const RelativeWeights* relative, const Matrix& out) = 0;
+
+  // out [T, width · H]: for each token the rows of `in` from width / 2 tokens before it to width / 2
+  // after it, side by side; zeros for tokens that its sequence does not have. width is odd.
+  virtual void unfold(const Sequences& sequences, const Matrix& in, int width,
+                      const Matrix& out) = 0;
+
+  // out [C, H]: the chosen tokens' rows of in [T, H].
+  virtual void gather(const Sequences& sequences, const Matrix& in, const Matrix& out) = 0;
+
   // out [S, H · modes]: each sequence's states reduced by every mode in turn. A sequence whose
-  // tokens all lie before its pooling start gives zeros.
+  // tokens all lie before its pooling start gives zeros. States of RowsOf::kSequences are of one
+  // token a sequence, the one that kCls takes, which is then the only mode.
   virtual void pool(const Sequences& sequences, const Matrix& states,
                     const std::vector<PoolingMode>& modes, const Matrix& out) = 0;
 
@@ -162,6 +210,8 @@ class Backend {
   virtual const void* prepare_table(const float* values, int64_t count, WeightPool& pool) const = 0;
   virtual const float* prepare_vector(const float* values, int64_t count,
                                       WeightPool& pool) const = 0;
+  virtual RelativeWeights prepare_relative(const RelativeTensors& tensors,
+                                           WeightPool& pool) const = 0;
 
   // Distance of two rows of an activation with `cols` columns, in elements.
   virtual int64_t row_stride(int64_t cols) const = 0;
@@ -179,8 +229,10 @@ class HostBackend : public Backend {
   const void* prepare_table(const float* values, int64_t count, WeightPool& pool) const override;
   const float* prepare_vector(const float* values, int64_t count, WeightPool& pool) const override;
 
-  // Workspace a worker needs for itself when the longest sequence is max_length.
-  virtual uint64_t scratch_bytes(int64_t max_length, int64_t head_size) const = 0;
+  // Workspace a worker needs for itself when the longest sequence is max_length. num_relative_rows:
+  // R of the model's disentangled attention, otherwise 0.
+  virtual uint64_t scratch_bytes(int64_t max_length, int64_t head_size,
+                                 int64_t num_relative_rows) const = 0;
 
   virtual std::unique_ptr<Stream> create_stream(int num_workers) const = 0;
 };

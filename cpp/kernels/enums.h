@@ -3,7 +3,8 @@
 
 namespace vlt {
 
-enum class Activation { kIdentity, kRelu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid };
+// kLogRelu is log(1 + max(x, 0)).
+enum class Activation { kIdentity, kRelu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid, kLogRelu };
 
 // What matrices are stored in. Sums are always float32.
 enum class DType { kFloat32, kFloat16, kBFloat16 };

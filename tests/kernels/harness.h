@@ -68,7 +68,7 @@ class GuardedMatrix {
 inline void run_together(const HostBackend& backend, int workers, int64_t max_length,
                          int64_t head_size, const std::function<void(Operations&)>& body) {
   const std::unique_ptr<Stream> stream = backend.create_stream(workers);
-  const uint64_t bytes = backend.scratch_bytes(max_length, head_size);
+  const uint64_t bytes = backend.scratch_bytes(max_length, head_size, 0);
   const int active = std::min(workers, stream->num_workers());
   const uint64_t floats = bytes / sizeof(float) * static_cast<uint64_t>(active) + 32;
   std::vector<float> scratch(floats, std::numeric_limits<float>::quiet_NaN());

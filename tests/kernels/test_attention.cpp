@@ -44,7 +44,7 @@ struct AttentionCase {
 
   void run(const HostBackend& backend, int workers, GuardedMatrix& out) {
     run_together(backend, workers, longest(), head_size, [&](Operations& operations) {
-      operations.attention(sequences, qkv.view(), heads, scale(), out.view());
+      operations.attention(sequences, qkv.view(), heads, scale(), nullptr, out.view());
     });
   }
 

@@ -19,9 +19,15 @@ class Sloppy final : public Operations {
                                  const NormWeights&, const Matrix& out) override {
     write(out);
   }
-  void attention(const Sequences&, const Matrix&, int, float, const Matrix& out) override {
+  void layernorm(const Matrix&, const Matrix*, const NormWeights&, const Matrix& out) override {
     write(out);
   }
+  void attention(const Sequences&, const Matrix&, int, float, const RelativeWeights*,
+                 const Matrix& out) override {
+    write(out);
+  }
+  void unfold(const Sequences&, const Matrix&, int, const Matrix& out) override { write(out); }
+  void gather(const Sequences&, const Matrix&, const Matrix& out) override { write(out); }
   void pool(const Sequences&, const Matrix&, const std::vector<PoolingMode>&,
             const Matrix& out) override {
     write(out);

@@ -99,7 +99,12 @@ class CpuBackend final : public HostBackend {
     return whole_lines % 512 == 0 ? whole_lines + 16 : whole_lines;
   }
 
-  uint64_t scratch_bytes(int64_t max_length, int64_t head_size) const override {
+  RelativeWeights prepare_relative(const RelativeTensors&, WeightPool&) const override {
+    return {};
+  }
+
+  uint64_t scratch_bytes(int64_t max_length, int64_t head_size,
+                         int64_t /*num_relative_rows*/) const override {
     const int64_t floats = kernels_.attention_scratch(max_length, head_size);
     return (static_cast<uint64_t>(floats) * sizeof(float) + 63) / 64 * 64;
   }

@@ -42,7 +42,8 @@ void CpuOperations::embed_layernorm(const Sequences& sequences, const EmbeddingT
     e.word = static_cast<const float*>(tables.word) + sequences.token_ids[row] * cols;
     e.token_type =
         tables.token_type ? static_cast<const float*>(tables.token_type) + type * cols : nullptr;
-    e.position = static_cast<const float*>(tables.position) + position * cols;
+    e.position =
+        tables.position ? static_cast<const float*>(tables.position) + position * cols : nullptr;
     e.weight = tables.norm.weight;
     e.bias = tables.norm.bias;
     e.epsilon = tables.norm.epsilon;
@@ -131,10 +132,47 @@ void CpuOperations::linear_residual_layernorm(const Matrix& in, const LinearWeig
   linear_rows(in, weights, Activation::kIdentity, &residual, &norm, out);
 }
 
+void CpuOperations::layernorm(const Matrix& in, const Matrix* residual, const NormWeights& norm,
+                              const Matrix& out) {
+  const Range rows = share(in.rows);
+  for (int64_t r = rows.begin; r < rows.end; ++r)
+    for (int64_t j = 0; j < in.cols; ++j)
+      out.row(r)[j] = in.row(r)[j] + (residual ? residual->row(r)[j] : 0.0f);
+  norm_rows(out, norm, rows);
+  wait_for_others();
+}
+
+void CpuOperations::unfold(const Sequences& sequences, const Matrix& in, int width,
+                           const Matrix& out) {
+  const Range range = share(sequences.num_sequences);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const auto s = static_cast<int32_t>(i);
+    const int64_t first = sequences.first_row(s), end = sequences.first_row(s + 1);
+    for (int64_t row = first; row < end; ++row)
+      for (int k = 0; k < width; ++k) {
+        const int64_t neighbour = row + k - width / 2;
+        float* to = out.row(row) + k * in.cols;
+        if (neighbour >= first && neighbour < end)
+          std::copy_n(in.row(neighbour), in.cols, to);
+        else
+          std::fill_n(to, in.cols, 0.0f);
+      }
+  }
+  wait_for_others();
+}
+
+void CpuOperations::gather(const Sequences& sequences, const Matrix& in, const Matrix& out) {
+  const Range range = share(sequences.num_chosen);
+  for (int64_t c = range.begin; c < range.end; ++c)
+    std::copy_n(in.row(sequences.chosen_tokens[c] - sequences.sequence_starts[0]), in.cols,
+                out.row(c));
+  wait_for_others();
+}
+
 // The work is a line of query strips, sequence by sequence and head by head, each as long as its
 // sequence; every worker takes an equal stretch of it. Heads cut by a border pack keys twice.
 void CpuOperations::attention(const Sequences& sequences, const Matrix& qkv, int num_heads,
-                              float scale, const Matrix& out) {
+                              float scale, const RelativeWeights* /*relative*/, const Matrix& out) {
   const int64_t inner = out.cols;
   const int64_t head_size = inner / num_heads;
   const auto strips = [&](int64_t length) { return divide_up(length, kernels_.strip_rows); };
@@ -181,10 +219,15 @@ void CpuOperations::pool(const Sequences& sequences, const Matrix& states,
   for (int64_t i = range.begin; i < range.end; ++i) {
     const int32_t s = static_cast<int32_t>(i);
     PoolSequence p;
-    p.states = states.row(sequences.first_row(s));
-    p.stride = states.stride;
-    p.begin = sequences.pooling_starts ? sequences.pooling_starts[s] : 0;
+    p.begin = sequences.pooling_start(s);
     p.length = sequences.length(s);
+    p.states = states.row(sequences.first_row(s));
+    if (states.rows_of == RowsOf::kSequences) {
+      p.length = p.begin < p.length ? 1 : 0;
+      p.begin = 0;
+      p.states = states.row(s);
+    }
+    p.stride = states.stride;
     p.cols = states.cols;
     p.out = out.row(s);
     for (const PoolingMode mode : modes) {

@@ -36,8 +36,12 @@ class CpuOperations final : public Operations {
   void linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
                                  const Matrix& residual, const NormWeights& norm,
                                  const Matrix& out) override;
-  void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
+  void layernorm(const Matrix& in, const Matrix* residual, const NormWeights& norm,
                  const Matrix& out) override;
+  void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
+                 const RelativeWeights* relative, const Matrix& out) override;
+  void unfold(const Sequences& sequences, const Matrix& in, int width, const Matrix& out) override;
+  void gather(const Sequences& sequences, const Matrix& in, const Matrix& out) override;
   void pool(const Sequences& sequences, const Matrix& states, const std::vector<PoolingMode>& modes,
             const Matrix& out) override;
   void normalize(const Matrix& rows) override;

@@ -45,7 +45,7 @@ struct NormBlock {
 struct EmbeddingRow {
   const float* word;        // [cols]
   const float* token_type;  // [cols] or null
-  const float* position;    // [cols]
+  const float* position;    // [cols] or null
   const float* weight;      // [cols]
   const float* bias;        // [cols]
   float epsilon;

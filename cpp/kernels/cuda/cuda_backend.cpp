@@ -81,6 +81,10 @@ class CudaBackend final : public DeviceBackend {
         moved(converted(values, 1, count, count, DType::kFloat32), pool));
   }
 
+  RelativeWeights prepare_relative(const RelativeTensors&, WeightPool&) const override {
+    return {};
+  }
+
   int64_t row_stride(int64_t cols) const override { return round_up(cols, kActivationAlignment); }
 
   void* allocate(uint64_t bytes) const override { return results_.allocate(bytes); }

@@ -101,7 +101,7 @@ void CudaOperations::gemm(const Matrix& in, const LinearWeights& weights, Activa
   a.out_dtype = out.dtype;
   a.activation = activation;
   a.max_rows = count32(in.rows);
-  a.num_rows = in.per_sequence ? &state_->num_sequences : &state_->num_tokens;
+  a.num_rows = in.rows_of == RowsOf::kSequences ? &state_->num_sequences : &state_->num_tokens;
   a.outputs = count32(weights.outputs);
   a.inputs = count32(weights.inputs);
   if (dtype_ == DType::kFloat32) {
@@ -139,8 +139,12 @@ void CudaOperations::linear_residual_layernorm(const Matrix& in, const LinearWei
   layernorm(a, device_, stream_);
 }
 
+void CudaOperations::layernorm(const Matrix&, const Matrix*, const NormWeights&, const Matrix&) {}
+void CudaOperations::unfold(const Sequences&, const Matrix&, int, const Matrix&) {}
+void CudaOperations::gather(const Sequences&, const Matrix&, const Matrix&) {}
+
 void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_heads, float scale,
-                               const Matrix& out) {
+                               const RelativeWeights* /*relative*/, const Matrix& out) {
   const Range range("attention", device_);
   AttentionArguments a;
   a.dtype = dtype_;

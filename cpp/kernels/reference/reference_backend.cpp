@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace vlt {
 namespace {
@@ -20,13 +21,15 @@ double activate(Activation activation, double x) {
       return x / (1 + std::exp(-x));
     case Activation::kTanh:
       return std::tanh(x);
+    case Activation::kLogRelu:
+      return std::log1p(std::max(x, 0.0));
     case Activation::kSigmoid:
       return 1 / (1 + std::exp(-x));
   }
   return x;
 }
 
-void layernorm(const std::vector<double>& x, const NormWeights& norm, float* out) {
+void norm_row(const std::vector<double>& x, const NormWeights& norm, float* out) {
   const double count = static_cast<double>(x.size());
   double mean = 0;
   for (const double value : x) mean += value / count;
@@ -61,6 +64,33 @@ double pool_column(const float* column, int64_t stride, int64_t begin, int64_t l
   return mode == PoolingMode::kMeanSqrtLen ? sum / std::sqrt(weights) : sum / weights;
 }
 
+// A query and a key of one head, whose columns begin at `column` of the A·D.
+struct Pair {
+  const float* query;  // [D]
+  const float* key;    // [D]
+  int64_t head_size;   // D
+  int64_t cols;        // A·D
+  int64_t column;
+  double scale;
+};
+
+double relative_score(const RelativeWeights& relative, const Pair& pair, int64_t distance) {
+  const int64_t index = distance + relative.num_distances / 2;
+  double score = 0;
+  if (relative.bias)
+    score += static_cast<const float*>(
+        relative.bias)[pair.column / pair.head_size * relative.num_distances + index];
+  if (!relative.row) return score;
+  const int64_t first = relative.row[index] * pair.cols + pair.column;
+  const auto* keys = static_cast<const float*>(relative.key_rows);
+  const auto* queries = static_cast<const float*>(relative.query_rows);
+  for (int64_t d = 0; d < pair.head_size; ++d) {
+    if (keys) score += pair.scale * pair.query[d] * keys[first + d];
+    if (queries) score += pair.scale * queries[first + d] * pair.key[d];
+  }
+  return score;
+}
+
 class ReferenceOperations final : public Operations {
  public:
   explicit ReferenceOperations(const std::function<bool()>& stop_requested)
@@ -80,10 +110,10 @@ class ReferenceOperations final : public Operations {
         for (int64_t j = 0; j < cols; ++j) {
           double& x = sum[static_cast<size_t>(j)];
           x = words[sequences.token_ids[t] * cols + j];
-          x += positions[(i + tables.position_offset) * cols + j];
+          if (positions) x += positions[(i + tables.position_offset) * cols + j];
           if (types) x += types[type * cols + j];
         }
-        layernorm(sum, tables.norm, out.row(t));
+        norm_row(sum, tables.norm, out.row(t));
       }
   }
 
@@ -102,12 +132,24 @@ class ReferenceOperations final : public Operations {
     for (int64_t i = 0; i < in.rows; ++i) {
       for (int64_t j = 0; j < out.cols; ++j)
         sum[static_cast<size_t>(j)] = linear_element(in.row(i), weights, j) + residual.row(i)[j];
-      layernorm(sum, norm, out.row(i));
+      norm_row(sum, norm, out.row(i));
+    }
+  }
+
+  void layernorm(const Matrix& in, const Matrix* residual, const NormWeights& norm,
+                 const Matrix& out) override {
+    std::vector<double> sum(static_cast<size_t>(out.cols));
+    for (int64_t i = 0; i < in.rows; ++i) {
+      for (int64_t j = 0; j < out.cols; ++j) {
+        double& x = sum[static_cast<size_t>(j)] = in.row(i)[j];
+        if (residual) x += residual->row(i)[j];
+      }
+      norm_row(sum, norm, out.row(i));
     }
   }
 
   void attention(const Sequences& sequences, const Matrix& qkv, int num_heads, float scale,
-                 const Matrix& out) override {
+                 const RelativeWeights* relative, const Matrix& out) override {
     const int64_t head_size = out.cols / num_heads;
     for (int32_t s = 0; s < sequences.num_sequences; ++s) {
       const int64_t first = sequences.first_row(s), length = sequences.length(s);
@@ -120,8 +162,12 @@ class ReferenceOperations final : public Operations {
             const float* key = qkv.row(first + j) + out.cols + column;
             double score = 0;
             for (int64_t d = 0; d < head_size; ++d) score += static_cast<double>(query[d]) * key[d];
-            p[static_cast<size_t>(j)] = score * scale;
-            largest = std::max(largest, score * scale);
+            score *= scale;
+            if (relative)
+              score += relative_score(*relative, {query, key, head_size, out.cols, column, scale},
+                                      first + j - i);
+            p[static_cast<size_t>(j)] = score;
+            largest = std::max(largest, score);
           }
           for (double& x : p) sum += x = std::exp(x - largest);
           for (int64_t d = 0; d < head_size; ++d) {
@@ -135,11 +181,37 @@ class ReferenceOperations final : public Operations {
     }
   }
 
+  void unfold(const Sequences& sequences, const Matrix& in, int width, const Matrix& out) override {
+    for (int32_t s = 0; s < sequences.num_sequences; ++s) {
+      const int64_t first = sequences.first_row(s), end = sequences.first_row(s + 1);
+      for (int64_t i = first; i < end; ++i)
+        for (int k = 0; k < width; ++k) {
+          const int64_t neighbour = i + k - width / 2;
+          float* to = out.row(i) + k * in.cols;
+          if (neighbour >= first && neighbour < end)
+            std::copy_n(in.row(neighbour), in.cols, to);
+          else
+            std::fill_n(to, in.cols, 0.0f);
+        }
+    }
+  }
+
+  void gather(const Sequences& sequences, const Matrix& in, const Matrix& out) override {
+    for (int32_t c = 0; c < sequences.num_chosen; ++c)
+      std::copy_n(in.row(sequences.chosen_tokens[c] - sequences.sequence_starts[0]), in.cols,
+                  out.row(c));
+  }
+
   void pool(const Sequences& sequences, const Matrix& states, const std::vector<PoolingMode>& modes,
             const Matrix& out) override {
     for (int32_t s = 0; s < sequences.num_sequences; ++s) {
+      if (states.rows_of == RowsOf::kSequences) {
+        const bool nothing = sequences.pooling_start(s) >= sequences.length(s);
+        for (int64_t j = 0; j < states.cols; ++j) out.row(s)[j] = nothing ? 0 : states.row(s)[j];
+        continue;
+      }
       const float* rows = states.row(sequences.first_row(s));
-      const int64_t begin = sequences.pooling_starts ? sequences.pooling_starts[s] : 0;
+      const int64_t begin = sequences.pooling_start(s);
       for (size_t m = 0; m < modes.size(); ++m)
         for (int64_t j = 0; j < states.cols; ++j)
           out.row(s)[static_cast<int64_t>(m) * states.cols + j] = static_cast<float>(
@@ -194,8 +266,26 @@ class ReferenceBackend final : public HostBackend {
     return prepared;
   }
 
+  RelativeWeights prepare_relative(const RelativeTensors& tensors,
+                                   WeightPool& pool) const override {
+    const int64_t row_values = tensors.num_rows * tensors.num_heads * tensors.head_size;
+    const auto copied = [&](const auto* values, int64_t count) -> decltype(values) {
+      if (!values) return nullptr;
+      const auto bytes = static_cast<uint64_t>(count) * sizeof(*values);
+      return static_cast<decltype(values)>(std::memcpy(pool.allocate(bytes), values, bytes));
+    };
+    RelativeWeights prepared;
+    prepared.num_distances = tensors.num_distances;
+    prepared.num_rows = tensors.num_rows;
+    prepared.bias = copied(tensors.bias, tensors.num_heads * tensors.num_distances);
+    prepared.row = copied(tensors.row, tensors.num_distances);
+    prepared.key_rows = copied(tensors.key_rows, row_values);
+    prepared.query_rows = copied(tensors.query_rows, row_values);
+    return prepared;
+  }
+
   int64_t row_stride(int64_t cols) const override { return cols; }
-  uint64_t scratch_bytes(int64_t, int64_t) const override { return 0; }
+  uint64_t scratch_bytes(int64_t, int64_t, int64_t) const override { return 0; }
   std::unique_ptr<Stream> create_stream(int) const override {
     return std::make_unique<ReferenceStream>();
   }
