@@ -129,6 +129,7 @@ def print_rows(results: list[Result], ceilings: Ceilings) -> None:
                 for name, seconds in r.seconds.items()
                 if name not in ("vlt", "torch")
             )
+            + "".join(f" ({note})" for note in r.notes.values())
         )
 
 

@@ -2,22 +2,24 @@
 //
 // Rows lie in a warp's registers as in layernorm.cu. A warp owns a tile of up to 32 consecutive rows
 // and each lane finds out about one of them: its id, its type, and its index in its sequence. Then
-// the warp goes through the tile, a row or two at a time, and asks for the next word rows before it
-// works on those it has. So the chain of dependent loads (ids, then word rows; starts, then position
-// rows) is waited for once a tile and not once a row.
+// the warp goes through the tile, a row or two at a time, while the word rows of the next two turns
+// are on their way to shared memory. So the chain of dependent loads (ids, then word rows; starts,
+// then position rows) is waited for once a tile and not once a row. Weights stay in registers: the
+// L1 cache is busy with rows, see norm_constants.cuh.
 //
 // T · H elements are written and as many gathered from the word table, of which rows that were met
 // before may come from the L2 cache. They pass by the L1 cache (256 KB), so that position rows stay
 // in it: 128 of 384 float16 are 98 KB. From the L2 cache alone, whose 5.5 TB/s are little more than
 // what memory gives, they would cost as much time as the word rows.
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/norm_constants.cuh"
+#include "kernels/cuda/row_queue.cuh"
 
 namespace vlt::cuda {
 namespace {
 
-constexpr int kTileRows = 32;  // at most: a lane each
-constexpr int kLaneRows = 1;   // rows that a lane takes at once, as in layernorm.cu
-constexpr int kLoads = 2;  // of a lane for each chunk: the next word row's, and a position row's
+constexpr int kTileRows = 32;           // at most: a lane each
+constexpr int kLaneRows = 1;            // rows that a lane takes at once, as in layernorm.cu
+constexpr int kMostRegisterChunks = 4;  // of a lane, whose weights and biases fit in registers
 
 // ---- Where a row lies in its sequence. Starts ascend from 0 (plan_batch() saw to it), so those that
 // are not behind a row come first; starts[num_sequences] is behind all rows.
@@ -140,11 +142,18 @@ __device__ inline int tile_rows(int num_rows) {
   return (rows + Shape::kWarpRows - 1) / Shape::kWarpRows * Shape::kWarpRows;
 }
 
-template <typename T, typename Shape>
-__global__ void __launch_bounds__(kRowThreads, Shape::blocks(kLoads))
+// Blocks of a multiprocessor. Position rows, too, are on their way to registers.
+template <typename Shape, typename Constants, typename Queue>
+constexpr int kBlocks = Shape::blocks(Shape::kLoadRegisters + Queue::kRegisters +
+                                      Constants::kRegisters);
+
+template <typename T, typename Shape, typename Constants, typename Queue>
+__global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants, Queue>))
     embed_layernorm_kernel(const __grid_constant__ EmbedArguments args) {
   static_assert(kTileRows % Shape::kWarpRows == 0);
-  prefetch_norm(args.norm, args.cols);
+  __shared__ typename Constants::Storage constants_storage;
+  __shared__ typename Queue::Storage queue_storage;
+  const Constants constants(args.norm, args.cols, constants_storage);
   wait_for_previous();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_rows = args.state->num_tokens, num_sequences = args.state->num_sequences;
@@ -166,19 +175,20 @@ __global__ void __launch_bounds__(kRowThreads, Shape::blocks(kLoads))
     if (!valid_id) token.id = 0;
     if (!valid_type) token.type = 0;
 
-    Chunks<Shape> words;
-    const auto load_words = [&](int begin) {
-      const auto word_of = [&](int i) {
+    Queue words(queue_storage);
+    const auto ask = [&](int begin) {
+      if (begin >= end) return words.ask_for_none();
+      words.ask(num_chunks, [&](int i) {
         return row_of(args.word, __shfl_sync(0xffffffffu, token.id, begin + Shape::row_offset(i)));
-      };
-      load_rows<T, Shape>(num_chunks, word_of, words);
+      });
     };
-    load_words(0);
+#pragma unroll
+    for (int turn = 0; turn < Queue::kAhead; ++turn) ask(turn * Shape::kWarpRows);
     token.position = index_in_sequence(starts, num_sequences, first, own) + args.position_offset;
     for (int begin = 0; begin < end; begin += Shape::kWarpRows) {
       Rows<Shape> x;
-      unpack_rows<T, Shape>(words, x);
-      if (begin + Shape::kWarpRows < end) load_words(begin + Shape::kWarpRows);
+      words.take(num_chunks, x);
+      ask(begin + Queue::kAhead * Shape::kWarpRows);
 #pragma unroll
       for (int i = 0; i < Shape::kRows; ++i) {
         const Token of_row = token.of_lane(begin + Shape::row_offset(i));
@@ -186,7 +196,7 @@ __global__ void __launch_bounds__(kRowThreads, Shape::blocks(kLoads))
         if (args.token_type)
           add_row<T, Shape>(row_of(args.token_type, of_row.type), num_chunks, x[i]);
       }
-      store_norm<Shape>(x, args.norm, args.cols,
+      store_norm<Shape>(x, constants, args.cols, args.norm.epsilon,
                         [&](int i, int column, const float(&y)[Shape::kElements]) {
                           const int row = begin + Shape::row_offset(i);
                           T* to = static_cast<T*>(args.out) + (tile + row) * args.out_stride;
@@ -233,18 +243,25 @@ bool is_chunked(const EmbedArguments& args) {
          is_aligned(args.norm.weight) && is_aligned(args.norm.bias);
 }
 
-template <typename T, typename Shape>
-void launch_shape(Shape, const EmbedArguments& args, const DeviceTraits& device,
-                  cudaStream_t stream) {
-  launch(embed_layernorm_kernel<T, Shape>,
-         row_launch(args.max_rows, Shape::kWarpRows, Shape::blocks(kLoads), device), device.overlap,
-         stream, args);
+template <typename T, typename Shape, template <typename> typename Constants, int ahead>
+void launch_kernel(const EmbedArguments& args, const DeviceTraits& device, cudaStream_t stream) {
+  using Queue = RowQueue<T, Shape, ahead>;
+  launch(
+      embed_layernorm_kernel<T, Shape, Constants<Shape>, Queue>,
+      row_launch(args.max_rows, Shape::kWarpRows, kBlocks<Shape, Constants<Shape>, Queue>, device),
+      device.overlap, stream, args);
 }
 
 template <typename T>
 void launch_embed_layernorm(const EmbedArguments& args, const DeviceTraits& device,
                             cudaStream_t stream) {
-  const auto use = [&](auto shape) { launch_shape<T>(shape, args, device, stream); };
+  const auto use = [&](auto shape) {
+    using Shape = decltype(shape);
+    if constexpr (Shape::kChunks <= kMostRegisterChunks)
+      launch_kernel<T, Shape, RegisterConstants, 2>(args, device, stream);
+    else
+      launch_kernel<T, Shape, SharedConstants, 0>(args, device, stream);
+  };
   if (is_chunked<T>(args) && with_row_shape<T, kLaneRows>(args.cols / kChunkElements<T>, use))
     return;
   launch(embed_layernorm_any_kernel<T>, row_launch(args.max_rows, 1, kAnyRowBlocks, device),
@@ -257,5 +274,37 @@ void embed_layernorm(const EmbedArguments& args, const DeviceTraits& device, cud
   with_type(args.dtype,
             [&](auto element) { launch_embed_layernorm<decltype(element)>(args, device, stream); });
 }
+
+#ifdef VLT_KERNEL_VARIANTS
+bool embed_layernorm_variant(const EmbedArguments& args, const DeviceTraits& device,
+                             cudaStream_t stream, int variant) {
+  if (args.dtype != DType::kFloat16 || !is_chunked<half>(args)) return false;
+  bool known = true;
+  const auto use = [&](auto shape) {
+    using Shape = decltype(shape);
+    switch (variant) {
+      case 0:
+        return launch_kernel<half, Shape, CachedConstants, 0>(args, device, stream);
+      case 1:
+        return launch_kernel<half, Shape, CachedConstants, 2>(args, device, stream);
+      case 2:
+        return launch_kernel<half, Shape, SharedConstants, 0>(args, device, stream);
+      case 3:
+        return launch_kernel<half, Shape, SharedConstants, 2>(args, device, stream);
+      case 4:
+        return launch_kernel<half, Shape, RegisterConstants, 0>(args, device, stream);
+      case 5:
+        return launch_kernel<half, Shape, RegisterConstants, 1>(args, device, stream);
+      case 6:
+        return launch_kernel<half, Shape, RegisterConstants, 2>(args, device, stream);
+      case 7:
+        return launch_kernel<half, Shape, RegisterConstants, 3>(args, device, stream);
+      default:
+        known = false;
+    }
+  };
+  return with_usual_row_shape<half, kLaneRows>(args.cols / kChunkElements<half>, use) && known;
+}
+#endif
 
 }  // namespace vlt::cuda

@@ -8,15 +8,15 @@
 // way all the time; 4.2 TB/s for 0.8 µs over 132 of them are 26 KB, half of that reads. The weights
 // (8 bytes a column) come from the L1 cache, once for all rows that a lane takes at once.
 // Mean, then centred variance, in float32.
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/norm_constants.cuh"
+#include "kernels/cuda/row_queue.cuh"
 
 namespace vlt::cuda {
 namespace {
 
 // Rows that a lane takes at once: more share the weights and let sums over lanes overlap, fewer
-// leave registers for more warps. See layernorm_by_rows().
+// leave registers for more warps. See layernorm_variant().
 constexpr int kLaneRows = 1;
-constexpr int kLoads = 1;  // of a lane for each chunk: the next row's
 
 // Where rows go: of T, or of float32 that hold what T would.
 template <typename T>
@@ -55,26 +55,33 @@ struct Destination {
   }
 };
 
+// Blocks of a multiprocessor.
+template <typename Shape, typename Constants, typename Queue>
+constexpr int kBlocks = Shape::blocks(Queue::kRegisters + Constants::kRegisters);
+
 // A warp strides over the rows and reads those of a turn before it writes any of them: `out` may be
 // `in`. The first turn's are asked for before the number of rows is known, which memory has room
 // for; rows past the end are read, as the last one that may exist, and not written.
-template <typename T, typename Shape, bool ahead>
-__global__ void __launch_bounds__(kRowThreads, Shape::blocks(kLoads))
+template <typename T, typename Shape, typename Constants, typename Queue>
+__global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants, Queue>))
     layernorm_kernel(const __grid_constant__ LayerNormArguments args) {
-  prefetch_norm(args.norm, args.cols);
+  __shared__ typename Constants::Storage constants_storage;
+  __shared__ typename Queue::Storage queue_storage;
+  const Constants constants(args.norm, args.cols, constants_storage);
   wait_for_previous();
   const int num_chunks = args.cols / Shape::kElements;
   const int64_t turn_rows = int64_t{warps_in_grid()} * Shape::kWarpRows;
   int64_t first = int64_t{warp_in_grid()} * Shape::kWarpRows;
-  Chunks<Shape> chunks;
-  const auto load = [&](int64_t from, int num_rows) {
-    const auto row_of = [&](int i) {
+  Queue rows(queue_storage);
+  const auto ask = [&](int64_t from, int num_rows) {
+    if (from >= num_rows) return rows.ask_for_none();
+    rows.ask(num_chunks, [&](int i) {
       const int64_t row = min(from + Shape::row_offset(i), int64_t{num_rows} - 1);
       return static_cast<const T*>(args.in) + row * args.in_stride;
-    };
-    if (from < num_rows) load_rows<T, Shape>(num_chunks, row_of, chunks);
+    });
   };
-  load(first, args.max_rows);
+#pragma unroll
+  for (int turn = 0; turn < Queue::kAhead; ++turn) ask(first + turn * turn_rows, args.max_rows);
 
   const int num_rows = args.state->num_tokens;
   const Destination<T> out(args);
@@ -82,15 +89,14 @@ __global__ void __launch_bounds__(kRowThreads, Shape::blocks(kLoads))
   while (first < num_rows) {
     const int64_t own = first;
     Rows<Shape> x;
-    unpack_rows<T, Shape>(chunks, x);
+    rows.take(num_chunks, x);
     first += turn_rows;
-    if (ahead) load(first, num_rows);
-    store_norm<Shape>(x, args.norm, args.cols,
+    ask(first + (Queue::kAhead - 1) * turn_rows, num_rows);
+    store_norm<Shape>(x, constants, args.cols, args.norm.epsilon,
                       [&](int i, int column, const float(&y)[Shape::kElements]) {
                         const int64_t row = own + Shape::row_offset(i);
                         if (row < num_rows) out.store(row, column, y);
                       });
-    if (!ahead) load(first, num_rows);
   }
 }
 
@@ -120,18 +126,22 @@ bool is_chunked(const LayerNormArguments& args) {
          is_aligned(args.norm.weight) && is_aligned(args.norm.bias);
 }
 
-template <typename T, bool ahead, typename Shape>
-void launch_shape(Shape, const LayerNormArguments& args, const DeviceTraits& device,
-                  cudaStream_t stream) {
-  launch(layernorm_kernel<T, Shape, ahead>,
-         row_launch(args.max_rows, Shape::kWarpRows, Shape::blocks(kLoads), device), device.overlap,
-         stream, args);
+template <typename T, typename Shape, template <typename> typename Constants, int ahead>
+void launch_kernel(const LayerNormArguments& args, const DeviceTraits& device,
+                   cudaStream_t stream) {
+  using Queue = RowQueue<T, Shape, ahead>;
+  launch(
+      layernorm_kernel<T, Shape, Constants<Shape>, Queue>,
+      row_launch(args.max_rows, Shape::kWarpRows, kBlocks<Shape, Constants<Shape>, Queue>, device),
+      device.overlap, stream, args);
 }
 
 template <typename T>
 void launch_layernorm(const LayerNormArguments& args, const DeviceTraits& device,
                       cudaStream_t stream) {
-  const auto use = [&](auto shape) { launch_shape<T, true>(shape, args, device, stream); };
+  const auto use = [&](auto shape) {
+    launch_kernel<T, decltype(shape), CachedConstants, 0>(args, device, stream);
+  };
   if (is_chunked<T>(args) && with_row_shape<T, kLaneRows>(args.cols / kChunkElements<T>, use))
     return;
   launch(layernorm_any_kernel<T>, row_launch(args.max_rows, 1, kAnyRowBlocks, device),
@@ -146,26 +156,35 @@ void layernorm(const LayerNormArguments& args, const DeviceTraits& device, cudaS
 }
 
 #ifdef VLT_KERNEL_VARIANTS
-bool layernorm_by_rows(const LayerNormArguments& args, const DeviceTraits& device,
-                       cudaStream_t stream, int lane_rows, bool ahead) {
+bool layernorm_variant(const LayerNormArguments& args, const DeviceTraits& device,
+                       cudaStream_t stream, int variant) {
   if (args.dtype != DType::kFloat16 || !is_chunked<half>(args)) return false;
   const int num_chunks = args.cols / kChunkElements<half>;
+  bool known = true;
   const auto use = [&](auto shape) {
-    if (ahead)
-      launch_shape<half, true>(shape, args, device, stream);
-    else
-      launch_shape<half, false>(shape, args, device, stream);
+    using Shape = decltype(shape);
+    if constexpr (Shape::kRows > 1) {
+      launch_kernel<half, Shape, CachedConstants, 0>(args, device, stream);
+    } else {
+      switch (variant) {
+        case 2:
+          return launch_kernel<half, Shape, CachedConstants, 2>(args, device, stream);
+        case 3:
+          return launch_kernel<half, Shape, SharedConstants, 0>(args, device, stream);
+        case 4:
+          return launch_kernel<half, Shape, SharedConstants, 2>(args, device, stream);
+        case 5:
+          return launch_kernel<half, Shape, RegisterConstants, 0>(args, device, stream);
+        case 6:
+          return launch_kernel<half, Shape, RegisterConstants, 2>(args, device, stream);
+        default:
+          known = false;
+      }
+    }
   };
-  switch (lane_rows) {
-    case 1:
-      return with_usual_row_shape<half, 1>(num_chunks, use);
-    case 2:
-      return with_usual_row_shape<half, 2>(num_chunks, use);
-    case 4:
-      return with_usual_row_shape<half, 4>(num_chunks, use);
-    default:
-      return false;
-  }
+  if (variant == 0) return with_usual_row_shape<half, 2>(num_chunks, use);
+  if (variant == 1) return with_usual_row_shape<half, 4>(num_chunks, use);
+  return with_usual_row_shape<half, 1>(num_chunks, use) && known;
 }
 #endif
 

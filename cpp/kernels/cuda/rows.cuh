@@ -135,10 +135,12 @@ struct RowShape {
   static constexpr int kGroups = 32 / lanes;  // lane groups of a warp
   static constexpr int kRows = rows;
   static constexpr int kWarpRows = kGroups * kRows;
-  // Blocks that a multiprocessor holds, and that a grid has for each, where a lane keeps, beside the
-  // elements of its rows and some 50 other registers, `loads` chunks on their way for each of them.
-  static constexpr int blocks(int loads) {
-    return 65536 / kRowThreads / (rows * chunks * (kElements + 4 * loads) + 42 + 6 * loads);
+  // Registers that a chunk of each row takes on its way, and its addresses.
+  static constexpr int kLoadRegisters = rows * chunks * 4 + 6;
+  // Blocks that a multiprocessor holds, and that a grid has for each, where a lane has `more`
+  // registers beside the elements of its rows and some 42 for everything else.
+  static constexpr int blocks(int more) {
+    return 65536 / kRowThreads / (rows * chunks * kElements + 42 + more);
   }
 
   // The rows of a warp are neighbours; row i of this lane is first + row_offset(i).
@@ -245,18 +247,18 @@ __device__ inline void prefetch_norm(const Norm& norm, int32_t cols) {
   }
 }
 
-// Calls store(i, column, elements) with each chunk of norm(x) that exists.
-template <typename Shape, typename Store>
-__device__ inline void store_norm(Rows<Shape>& x, const Norm& norm, int32_t cols,
-                                  const Store& store) {
-  standardize<Shape>(x, cols, norm.epsilon);
+// Calls store(i, column, elements) with each chunk of norm(x) that exists. Constants: see
+// norm_constants.cuh.
+template <typename Shape, typename Constants, typename Store>
+__device__ inline void store_norm(Rows<Shape>& x, const Constants& constants, int32_t cols,
+                                  float epsilon, const Store& store) {
+  standardize<Shape>(x, cols, epsilon);
 #pragma unroll
   for (int c = 0; c < Shape::kChunks; ++c) {
     if (!Shape::exists(c, cols / Shape::kElements)) continue;
     const int column = Shape::column(c);
     float weight[Shape::kElements], bias[Shape::kElements];
-    load_constants(norm.weight + column, weight);
-    load_constants(norm.bias + column, bias);
+    constants.get(c, weight, bias);
 #pragma unroll
     for (int i = 0; i < Shape::kRows; ++i) {
 #pragma unroll
