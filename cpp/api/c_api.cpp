@@ -145,35 +145,71 @@ void check_memory(const std::string& name, int32_t memory, const vlt::Model& mod
           name + ".memory is VLT_MEMORY_DEVICE, but the model is on the CPU");
 }
 
+// The output of a VLT_OUTPUT_*; their order is that of the enum, from 1 on.
+vlt::OutputKind kind_of(int32_t kind, const std::string& name) {
+  static_assert(VLT_OUTPUT_HIDDEN == 1 + static_cast<int>(vlt::OutputKind::kHidden));
+  static_assert(VLT_OUTPUT_EMBEDDING == 1 + static_cast<int>(vlt::OutputKind::kEmbedding));
+  static_assert(VLT_OUTPUT_LOGITS == 1 + static_cast<int>(vlt::OutputKind::kLogits));
+  static_assert(VLT_OUTPUT_TOKEN_LOGITS == 1 + static_cast<int>(vlt::OutputKind::kTokenLogits));
+  static_assert(VLT_OUTPUT_VOCABULARY == 1 + static_cast<int>(vlt::OutputKind::kVocabulary));
+  static_assert(VLT_OUTPUT_SPARSE == 1 + static_cast<int>(vlt::OutputKind::kSparse));
+  require(kind >= VLT_OUTPUT_HIDDEN && kind <= VLT_OUTPUT_SPARSE,
+          name + ".kind is " + std::to_string(kind) + "; it must be a VLT_OUTPUT_*");
+  return static_cast<vlt::OutputKind>(kind - 1);
+}
+
+void check_head(vlt::OutputKind kind, const std::string& name, const vlt::Model& model,
+                const vlt_packed_batch& batch) {
+  const vlt::Architecture& architecture = model.architecture();
+  const std::optional<vlt::HeadKind> head = vlt::head_of(kind);
+  if (!head) return;
+  const std::string key(vlt::head_key(*head));
+  if (architecture.head(*head).steps.empty())
+    throw Error(Status::kUnsupported, name + " asks for what a head makes that the weights file "
+                                             "does not have (metadata key " +
+                                          key + ")");
+  if (kind == vlt::OutputKind::kSparse && !architecture.makes_sparse)
+    throw Error(Status::kUnsupported, name + " asks for sparse embeddings, but the weights file's "
+                                             "vocabulary head makes none (metadata key sparse)");
+  if (*head == vlt::HeadKind::kVocabulary && batch.memory == VLT_MEMORY_DEVICE)
+    throw Error(Status::kUnsupported, name + " asks for what the vocabulary head makes, for which "
+                                             "the batch has to be in host memory");
+}
+
+int64_t rows_of(vlt::OutputKind kind, const vlt_packed_batch& batch) {
+  switch (vlt::rows_of(kind)) {
+    case vlt::RowsOf::kTokens:
+      return batch.num_tokens;
+    case vlt::RowsOf::kSequences:
+      return batch.num_sequences;
+    default:
+      return batch.num_chosen;
+  }
+}
+
 // Adds one output to what the session writes.
 void add_output(const vlt_output& output, int32_t index, const vlt::Model& model,
                 const vlt_packed_batch& batch, vlt::Outputs& outputs) {
-  const vlt::Architecture& architecture = model.architecture();
   const std::string name = "outputs[" + std::to_string(index) + "]";
-  const bool hidden = output.kind == VLT_OUTPUT_HIDDEN;
-  require(hidden || output.kind == VLT_OUTPUT_EMBEDDING,
-          name + ".kind is " + std::to_string(output.kind) + "; it must be a VLT_OUTPUT_*");
+  const vlt::OutputKind kind = kind_of(output.kind, name);
   const int32_t type = output.dtype == VLT_DTYPE_AUTO ? VLT_FLOAT32 : output.dtype;
-  require(type == VLT_FLOAT32 || (hidden && type == type_of(model.backend().compute_type())),
+  require(type == VLT_FLOAT32 || (kind == vlt::OutputKind::kHidden &&
+                                  type == type_of(model.backend().compute_type())),
           name + ".dtype is " + std::to_string(output.dtype) +
               "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32, or for hidden states the model's "
               "compute type");
   check_memory(name, output.memory, model);
-  if (!hidden && architecture.embedding_head.empty())
-    throw Error(Status::kUnsupported, name +
-                                          " asks for embeddings, but the weights file has no "
-                                          "embedding head (metadata key embedding_head)");
-  const int64_t rows = hidden ? batch.num_tokens : batch.num_sequences;
-  const int64_t cols = hidden ? architecture.hidden_size : architecture.embedding_size;
+  check_head(kind, name, model, batch);
+  const int64_t rows = rows_of(kind, batch);
+  const int64_t cols = vlt::columns_of(kind, model.architecture());
   const uint64_t needed = static_cast<uint64_t>(std::max<int64_t>(rows, 0)) *
                           static_cast<uint64_t>(cols) * vlt::element_bytes(dtype_of(type));
   require(output.bytes >= needed, name + ".bytes is " + std::to_string(output.bytes) +
                                       "; this batch needs " + std::to_string(needed));
   require(output.data != nullptr || needed == 0, name + ".data is NULL");
-  vlt::OutputArray& target = hidden ? outputs.hidden : outputs.embedding;
-  require(target.data == nullptr, name + ".kind is " + std::to_string(output.kind) +
-                                      ", which an earlier output already asks for");
-  target = {output.data, dtype_of(type), output.memory == VLT_MEMORY_DEVICE};
+  require(!outputs.wants(kind), name + ".kind is " + std::to_string(output.kind) +
+                                    ", which an earlier output already asks for");
+  outputs[kind] = {output.data, dtype_of(type), output.memory == VLT_MEMORY_DEVICE};
 }
 
 }  // namespace
@@ -224,7 +260,14 @@ vlt_status vlt_model_get_info(const vlt_model* model, vlt_model_info* info) {
     result.vocab_size = a.vocab_size;
     result.num_token_types = a.num_token_types;
     result.max_length = a.max_length();
-    result.embedding_size = static_cast<int32_t>(a.embedding_size);
+    const auto outputs = [&](vlt::HeadKind head) {
+      return static_cast<int32_t>(a.head(head).output_size);
+    };
+    result.embedding_size = outputs(vlt::HeadKind::kEmbedding);
+    result.num_labels = outputs(vlt::HeadKind::kSequence);
+    result.num_token_labels = outputs(vlt::HeadKind::kToken);
+    result.vocabulary_outputs = outputs(vlt::HeadKind::kVocabulary);
+    result.sparse_size = a.makes_sparse ? result.vocabulary_outputs : 0;
     result.weight_bytes = model->model->weight_bytes();
     result.kernels = model->model->backend().name();
     vlt::write_struct(result, info, "vlt_model_info");
@@ -387,7 +430,9 @@ vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch, const vl
                                   b.token_types,
                                   b.pooling_starts,
                                   b.memory == VLT_MEMORY_DEVICE,
-                                  b.stream};
+                                  b.stream,
+                                  b.num_chosen,
+                                  b.chosen_tokens};
     session->session->run(packed, wanted);
   });
 }

@@ -2,13 +2,15 @@
 #pragma once
 
 #include "encoder/activations.h"
+#include "encoder/outputs.h"
 #include "kernels/backend.h"
 #include "model/model.h"
 
 namespace vlt {
 
-// out [S, D] = the model's embedding head on states [T, H]. Needs an embedding head.
-void embed(const Model& model, const Sequences& sequences, const Matrix& states,
-           const Activations& activations, const Matrix& out, Operations& operations);
+// Writes an output other than the states, for which the model must have the head. `states` are of
+// all tokens, or of one a sequence where the head looks at no other.
+void run_head(OutputKind kind, const Model& model, const Sequences& sequences, const Matrix& states,
+              const Activations& activations, const Matrix& out, Operations& operations);
 
 }  // namespace vlt

@@ -51,6 +51,20 @@ void check_values(const PackedBatch& batch, const int32_t* values, int32_t limit
          " is " + std::to_string(limit) + ")");
 }
 
+void check_chosen(const PackedBatch& batch) {
+  if (batch.num_chosen < 0)
+    refuse("num_chosen is " + std::to_string(batch.num_chosen) + "; it must be 0 or more");
+  if (batch.num_chosen > 0 && !batch.chosen_tokens)
+    refuse("chosen_tokens is NULL but num_chosen is " + std::to_string(batch.num_chosen));
+  for (int32_t c = 0; c < batch.num_chosen; ++c) {
+    const int32_t token = batch.chosen_tokens[c];
+    const int32_t least = c == 0 ? 0 : batch.chosen_tokens[c - 1] + 1;
+    if (token < least || token >= batch.num_tokens)
+      refuse("chosen_tokens[" + std::to_string(c) + "] is " + std::to_string(token) +
+             "; chosen tokens must ascend within 0 … " + std::to_string(batch.num_tokens - 1));
+  }
+}
+
 }  // namespace
 
 void check_sizes(const PackedBatch& batch) {
@@ -61,6 +75,7 @@ void check_sizes(const PackedBatch& batch) {
   if (!batch.sequence_starts)
     refuse("sequence_starts is NULL; it must hold num_sequences + 1 entries");
   if (batch.num_tokens > 0 && !batch.token_ids) refuse("token_ids is NULL but num_tokens is not 0");
+  check_chosen(batch);
 }
 
 void check_sequences(const PackedBatch& batch, const Architecture& architecture) {

@@ -15,8 +15,10 @@ struct PackedBatch {
   const int32_t* sequence_starts = nullptr;
   const int32_t* token_types = nullptr;
   const int32_t* pooling_starts = nullptr;
-  bool on_device = false;          // all four arrays
+  bool on_device = false;          // the four arrays above
   void* callers_stream = nullptr;  // in whose order arrays on the device are read and written
+  int32_t num_chosen = 0;
+  const int32_t* chosen_tokens = nullptr;  // on the host
 };
 
 // Throws kInvalidArgument unless the numbers of tokens and sequences are possible and the arrays

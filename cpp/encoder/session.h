@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "allocator/arena.h"
+#include "encoder/outputs.h"
 #include "encoder/packed_batch.h"
 #include "encoder/profile.h"
 #include "encoder/stop_signal.h"
@@ -28,18 +29,6 @@ struct SessionStats {
   uint64_t parts = 0;
   double planning_seconds = 0;
   uint64_t recordings = 0;
-};
-
-// Where a result goes; null data for what is not wanted.
-struct OutputArray {
-  void* data = nullptr;
-  DType dtype = DType::kFloat32;
-  bool on_device = false;
-};
-
-struct Outputs {
-  OutputArray hidden;     // [T, H]
-  OutputArray embedding;  // [S, D]
 };
 
 // One thread at a time, except request_stop().

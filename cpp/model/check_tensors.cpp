@@ -29,18 +29,30 @@ void add_norm(const std::string& name, int64_t size, ShapeTable& table) {
 }
 
 void add_embeddings(const Architecture& a, ShapeTable& table) {
-  table["embeddings.word"] = {a.vocab_size, a.hidden_size};
-  table["embeddings.position"] = {a.num_positions, a.hidden_size};
+  table["embeddings.word"] = {a.vocab_size, a.embedding_size};
+  if (a.has_positions) table["embeddings.position"] = {a.num_positions, a.embedding_size};
   if (a.num_token_types > 0) {
-    table["embeddings.token_type"] = {a.num_token_types, a.hidden_size};
+    table["embeddings.token_type"] = {a.num_token_types, a.embedding_size};
   }
-  add_norm("embeddings.norm", a.hidden_size, table);
+  add_norm("embeddings.norm", a.embedding_size, table);
+  if (a.projects_embeddings)
+    add_linear("embeddings.projection", a.hidden_size, a.embedding_size, table);
+  if (a.convolution > 0) {
+    add_linear("convolution", a.hidden_size, int64_t{a.convolution} * a.hidden_size, table);
+    add_norm("convolution.norm", a.hidden_size, table);
+  }
+  if (a.distance_bias)
+    table["attention.distance_bias"] = {a.num_heads, int64_t{2} * a.max_length() - 1};
 }
 
 void add_layer(const Architecture& a, int32_t layer, ShapeTable& table) {
   const std::string prefix = "layers." + std::to_string(layer) + ".";
   const int64_t heads_size = int64_t{a.num_heads} * a.head_size;
   add_linear(prefix + "attention.qkv", 3 * heads_size, a.hidden_size, table);
+  if (a.relative_keys)
+    table[prefix + "attention.relative_keys"] = {a.num_relative_rows, heads_size};
+  if (a.relative_queries)
+    table[prefix + "attention.relative_queries"] = {a.num_relative_rows, heads_size};
   add_linear(prefix + "attention.output", a.hidden_size, heads_size, table);
   add_norm(prefix + "attention.norm", a.hidden_size, table);
   add_linear(prefix + "ffn.up", a.intermediate_size, a.hidden_size, table);
@@ -48,21 +60,42 @@ void add_layer(const Architecture& a, int32_t layer, ShapeTable& table) {
   add_norm(prefix + "ffn.norm", a.hidden_size, table);
 }
 
-// A dense step's bias may be absent: it joins the table only where the file has it.
-void add_head(const Architecture& a, const WeightsFile& file, ShapeTable& table) {
-  for (const HeadStep& step : a.embedding_head) {
-    if (step.kind != HeadStep::Kind::kDense) continue;
-    const std::string prefix = "head.dense." + std::to_string(step.dense_index);
-    table[prefix + ".weight"] = {step.output_size, step.input_size};
-    if (file.find(prefix + ".bias") != nullptr) table[prefix + ".bias"] = {step.output_size};
+// What may be absent joins the table only where the file has it.
+void add_head(HeadKind kind, const Head& head, const WeightsFile& file, ShapeTable& table) {
+  const auto add_if_there = [&](const std::string& name, Shape shape) {
+    if (file.find(name) != nullptr) table[name] = std::move(shape);
+  };
+  for (const HeadStep& step : head.steps) {
+    const std::string prefix(head_prefix(kind)), number = std::to_string(step.index);
+    if (step.kind == HeadStep::Kind::kDense) {
+      table[prefix + ".dense." + number + ".weight"] = {step.output_size, step.input_size};
+      add_if_there(prefix + ".dense." + number + ".bias", {step.output_size});
+    } else if (step.kind == HeadStep::Kind::kNorm) {
+      add_norm(prefix + ".norm." + number, step.input_size, table);
+    } else if (step.kind == HeadStep::Kind::kDecoder) {
+      add_if_there(prefix + ".decoder.weight", {step.output_size, step.input_size});
+      add_if_there(prefix + ".decoder.bias", {step.output_size});
+    }
   }
+}
+
+// Without a decoder of its own, a vocabulary head's rows meet the word embeddings.
+void check_tied_decoder(const Architecture& a, const WeightsFile& file) {
+  const Head& head = a.head(HeadKind::kVocabulary);
+  if (head.steps.empty() || file.find("vocabulary_head.decoder.weight") != nullptr) return;
+  const int64_t size = head.steps.back().input_size;
+  if (size != a.embedding_size)
+    refuse_file(file.name(), "lacks the tensor 'vocabulary_head.decoder.weight'; embeddings.word "
+                             "cannot take its place, as it has " +
+                                 std::to_string(a.embedding_size) + " columns and rows of " +
+                                 std::to_string(size) + " come before the decoder");
 }
 
 ShapeTable expected_shapes(const Architecture& a, const WeightsFile& file) {
   ShapeTable table;
   add_embeddings(a, table);
-  for (int32_t layer = 0; layer < a.num_layers; ++layer) add_layer(a, layer, table);
-  add_head(a, file, table);
+  for (int32_t layer = 0; layer < a.num_stored_layers; ++layer) add_layer(a, layer, table);
+  for (const HeadKind kind : kHeadKinds) add_head(kind, a.head(kind), file, table);
   return table;
 }
 
@@ -128,6 +161,7 @@ void check_tensor(const WeightsFile& file, const TensorEntry& tensor, const Shap
 void check_tensors(const Architecture& architecture, const WeightsFile& file) {
   const ShapeTable table = expected_shapes(architecture, file);
   check_none_missing(file, table);
+  check_tied_decoder(architecture, file);
   check_none_unexpected(file, table);
   for (const TensorEntry& tensor : file.tensors()) check_tensor(file, tensor, table);
 }

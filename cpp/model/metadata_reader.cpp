@@ -38,6 +38,28 @@ int32_t MetadataReader::integer(std::string_view key, int32_t min, int32_t max) 
   return value;
 }
 
+std::vector<int32_t> MetadataReader::integers(std::string_view key, int64_t count,
+                                              int32_t max) const {
+  const std::string& text = required(key);
+  std::vector<int32_t> values;
+  std::string_view rest = text;
+  while (true) {
+    const size_t end = rest.find(' ');
+    const int32_t value = parse_decimal(rest.substr(0, end));
+    if (value < 0 || value > max || static_cast<int64_t>(values.size()) == count) break;
+    values.push_back(value);
+    if (end == std::string_view::npos) {
+      if (static_cast<int64_t>(values.size()) == count) return values;
+      break;
+    }
+    rest = rest.substr(end + 1);
+  }
+  refuse(key, text,
+         std::to_string(count) + " integers from 0 to " + std::to_string(max) +
+             ", separated by single spaces; number " + std::to_string(values.size() + 1) +
+             " is wrong or missing");
+}
+
 float MetadataReader::positive_number(std::string_view key) const {
   const std::string& text = required(key);
   double value = 0;

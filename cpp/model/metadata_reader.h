@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/name_table.h"
 #include "model/weights_file.h"
@@ -19,8 +20,12 @@ class MetadataReader {
  public:
   explicit MetadataReader(const WeightsFile& file) : file_(file) {}
 
+  bool has(std::string_view key) const { return file_.find_metadata(key) != nullptr; }
   const std::string& required(std::string_view key) const;
   int32_t integer(std::string_view key, int32_t min, int32_t max) const;
+
+  // `count` integers from 0 to max, separated by single spaces.
+  std::vector<int32_t> integers(std::string_view key, int64_t count, int32_t max) const;
 
   // A decimal number that stays positive and normal as a float32.
   float positive_number(std::string_view key) const;

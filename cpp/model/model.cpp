@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -43,33 +44,102 @@ Model::Model(const WeightsFile& file, std::unique_ptr<Backend> backend)
       metadata_(file.metadata()) {
   check_tensors(architecture_, file);
   const Architecture& a = architecture_;
+  load_embeddings(file);
+  std::vector<float> distance_bias;
+  if (a.distance_bias) distance_bias = read(file, "attention.distance_bias");
+  for (int32_t i = 0; i < a.num_stored_layers; ++i)
+    layers_.push_back(load_layer(file, "layers." + std::to_string(i) + ".", distance_bias));
+  if (a.convolution > 0) {
+    convolution_.kernel = load_linear(file, "convolution", "convolution");
+    convolution_.norm = load_norm(file, "convolution.norm");
+  }
+  for (const HeadKind kind : kHeadKinds)
+    heads_[static_cast<size_t>(kind)] = load_head(file, kind);
+  if (const TensorEntry* tokenizer = file.find("tokenizer.json"))
+    tokenizer_ = file.read_bytes(*tokenizer);
+}
 
+void Model::load_embeddings(const WeightsFile& file) {
+  const Architecture& a = architecture_;
   embeddings_.word = load_table(file, "embeddings.word");
-  embeddings_.position = load_table(file, "embeddings.position");
+  if (a.has_positions) embeddings_.position = load_table(file, "embeddings.position");
   if (a.num_token_types > 0) embeddings_.token_type = load_table(file, "embeddings.token_type");
   embeddings_.vocab_size = a.vocab_size;
   embeddings_.num_token_types = a.num_token_types;
   embeddings_.position_offset = a.position_offset;
   embeddings_.norm = load_norm(file, "embeddings.norm");
+  if (a.projects_embeddings)
+    embedding_projection_ = load_linear(file, "embeddings.projection", "embedding_projection");
+}
 
-  for (int32_t i = 0; i < a.num_layers; ++i) {
-    const std::string layer = "layers." + std::to_string(i) + ".";
-    LayerWeights w;
-    w.qkv = load_linear(file, layer + "attention.qkv", "qkv");
-    w.attention_output = load_linear(file, layer + "attention.output", "attention_output");
-    w.attention_norm = load_norm(file, layer + "attention.norm");
-    w.up = load_linear(file, layer + "ffn.up", "ffn_up");
-    w.down = load_linear(file, layer + "ffn.down", "ffn_down");
-    w.ffn_norm = load_norm(file, layer + "ffn.norm");
-    layers_.push_back(w);
-  }
-  for (const HeadStep& step : a.embedding_head)
+LayerWeights Model::load_layer(const WeightsFile& file, const std::string& prefix,
+                               const std::vector<float>& distance_bias) {
+  LayerWeights w;
+  w.qkv = load_linear(file, prefix + "attention.qkv", "qkv");
+  w.relative = load_relative(file, prefix, distance_bias);
+  w.attention_output = load_linear(file, prefix + "attention.output", "attention_output");
+  w.attention_norm = load_norm(file, prefix + "attention.norm");
+  w.up = load_linear(file, prefix + "ffn.up", "ffn_up");
+  w.down = load_linear(file, prefix + "ffn.down", "ffn_down");
+  w.ffn_norm = load_norm(file, prefix + "ffn.norm");
+  return w;
+}
+
+// A bias that all layers share is prepared once.
+RelativeWeights Model::load_relative(const WeightsFile& file, const std::string& prefix,
+                                     const std::vector<float>& distance_bias) {
+  const Architecture& a = architecture_;
+  if (!a.has_relative()) return {};
+  if (a.num_relative_rows == 0 && !layers_.empty()) return layers_.front().relative;
+  std::vector<float> keys, queries;
+  if (a.relative_keys) keys = read(file, prefix + "attention.relative_keys");
+  if (a.relative_queries) queries = read(file, prefix + "attention.relative_queries");
+  check_range(keys, prefix + "attention.relative_keys", backend_->compute_type());
+  check_range(queries, prefix + "attention.relative_queries", backend_->compute_type());
+  const auto data = [](const auto& values) { return values.empty() ? nullptr : values.data(); };
+  RelativeTensors tensors;
+  tensors.num_heads = a.num_heads;
+  tensors.head_size = a.head_size;
+  tensors.num_distances = int64_t{2} * a.max_length() - 1;
+  tensors.bias = data(distance_bias);
+  tensors.num_rows = a.num_relative_rows;
+  tensors.row = data(a.relative_rows);
+  tensors.key_rows = data(keys);
+  tensors.query_rows = data(queries);
+  return backend_->prepare_relative(tensors, *pool_);
+}
+
+HeadWeights Model::load_head(const WeightsFile& file, HeadKind kind) {
+  const std::string prefix(head_prefix(kind));
+  HeadWeights head;
+  for (const HeadStep& step : architecture_.head(kind).steps) {
+    const std::string number = std::to_string(step.index);
     if (step.kind == HeadStep::Kind::kDense)
-      dense_.push_back(
-          load_linear(file, "head.dense." + std::to_string(step.dense_index), "dense"));
+      head.dense.push_back(load_linear(file, prefix + ".dense." + number, "dense"));
+    if (step.kind == HeadStep::Kind::kNorm)
+      head.norms.push_back(load_norm(file, prefix + ".norm." + number));
+    if (step.kind == HeadStep::Kind::kDecoder) head.decoder = load_decoder(file);
+  }
+  return head;
+}
 
-  if (const TensorEntry* tokenizer = file.find("tokenizer.json"))
-    tokenizer_ = file.read_bytes(*tokenizer);
+std::vector<LinearWeights> Model::load_decoder(const WeightsFile& file) {
+  const std::string own = "vocabulary_head.decoder.weight";
+  const std::string name = file.find(own) ? own : "embeddings.word";
+  const std::vector<float> weight = read(file, name);
+  check_range(weight, name, backend_->compute_type());
+  std::vector<float> bias;
+  if (file.find("vocabulary_head.decoder.bias")) bias = read(file, "vocabulary_head.decoder.bias");
+  const int64_t inputs = architecture_.head(HeadKind::kVocabulary).steps.back().input_size;
+  std::vector<LinearWeights> blocks;
+  for (int64_t first = 0; first < architecture_.vocab_size; first += kDecoderBlock) {
+    const int64_t outputs = std::min(kDecoderBlock, architecture_.vocab_size - first);
+    blocks.push_back(backend_->prepare_linear(weight.data() + first * inputs,
+                                              bias.empty() ? nullptr : bias.data() + first, outputs,
+                                              inputs, *pool_));
+    blocks.back().name = "decoder";
+  }
+  return blocks;
 }
 
 const void* Model::load_table(const WeightsFile& file, const std::string& name) {

@@ -2,6 +2,7 @@
 // it.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,12 +17,27 @@ namespace vlt {
 
 struct LayerWeights {
   LinearWeights qkv;               // [3·A·D, H]
+  RelativeWeights relative;        // where Architecture::has_relative()
   LinearWeights attention_output;  // [H, A·D]
   NormWeights attention_norm;
   LinearWeights up;    // [F, H]
   LinearWeights down;  // [H, F]
   NormWeights ffn_norm;
 };
+
+// A convolution over neighbouring tokens, as a product with their rows side by side.
+struct ConvolutionWeights {
+  LinearWeights kernel;  // [H, K·H]
+  NormWeights norm;
+};
+
+struct HeadWeights {
+  std::vector<LinearWeights> dense;
+  std::vector<NormWeights> norms;
+  // The decoder's outputs in blocks of kDecoderBlock, so that no row of [V] need be held.
+  std::vector<LinearWeights> decoder;
+};
+inline constexpr int64_t kDecoderBlock = 2048;
 
 class Model {
  public:
@@ -32,14 +48,26 @@ class Model {
   const Architecture& architecture() const { return architecture_; }
   const Backend& backend() const { return *backend_; }
   const EmbeddingTables& embeddings() const { return embeddings_; }
-  const std::vector<LayerWeights>& layers() const { return layers_; }
-  const std::vector<LinearWeights>& dense() const { return dense_; }
+  const LinearWeights& embedding_projection() const { return embedding_projection_; }
+  const ConvolutionWeights& convolution() const { return convolution_; }
+  // Of the i-th layer that runs.
+  const LayerWeights& layer(int32_t i) const {
+    return layers_[static_cast<size_t>(architecture_.layer_order[static_cast<size_t>(i)])];
+  }
+  const HeadWeights& head(HeadKind kind) const { return heads_[static_cast<size_t>(kind)]; }
 
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
   const std::vector<uint8_t>& tokenizer() const { return tokenizer_; }
   uint64_t weight_bytes() const { return pool_->bytes(); }
 
  private:
+  void load_embeddings(const WeightsFile& file);
+  LayerWeights load_layer(const WeightsFile& file, const std::string& prefix,
+                          const std::vector<float>& distance_bias);
+  RelativeWeights load_relative(const WeightsFile& file, const std::string& prefix,
+                                const std::vector<float>& distance_bias);
+  HeadWeights load_head(const WeightsFile& file, HeadKind kind);
+  std::vector<LinearWeights> load_decoder(const WeightsFile& file);
   const void* load_table(const WeightsFile& file, const std::string& name);
   const float* load_vector(const WeightsFile& file, const std::string& name);
   NormWeights load_norm(const WeightsFile& file, const std::string& prefix);
@@ -49,8 +77,10 @@ class Model {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<WeightPool> pool_;
   EmbeddingTables embeddings_;
-  std::vector<LayerWeights> layers_;
-  std::vector<LinearWeights> dense_;
+  LinearWeights embedding_projection_;
+  ConvolutionWeights convolution_;
+  std::vector<LayerWeights> layers_;  // as stored
+  std::array<HeadWeights, kHeadKinds.size()> heads_;
   std::vector<std::pair<std::string, std::string>> metadata_;
   std::vector<uint8_t> tokenizer_;
 };

@@ -1,4 +1,4 @@
-#include "model/embedding_head.h"
+#include "model/head_parser.h"
 
 #include <algorithm>
 #include <optional>
@@ -45,10 +45,16 @@ std::string_view take_until(char separator, std::string_view& rest) {
 
 class HeadParser {
  public:
-  HeadParser(const WeightsFile& file, std::string_view text, int64_t hidden_size)
-      : file_(file), text_(text), size_(hidden_size) {}
+  HeadParser(const WeightsFile& file, HeadKind kind, std::string_view text,
+             const Architecture& architecture)
+      : file_(file),
+        kind_(kind),
+        prefix_(head_prefix(kind)),
+        text_(text),
+        vocab_size_(architecture.vocab_size),
+        size_(architecture.hidden_size) {}
 
-  std::vector<HeadStep> parse() {
+  Head parse() {
     std::string_view rest = text_;
     do {
       if (steps_.size() == kMaxSteps) {
@@ -58,31 +64,66 @@ class HeadParser {
       size_ = step.output_size;
       steps_.push_back(std::move(step));
     } while (rest.data() != nullptr);
-    return std::move(steps_);
+    check_end();
+    return {std::move(steps_), size_};
   }
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
-    refuse_file(file_.name(), "its metadata has 'embedding_head' = " + quoted(text_) + ": " + what);
+    refuse_file(file_.name(), "its metadata has " + quoted(head_key(kind_)) + " = " +
+                                  quoted(text_) + ": " + what);
   }
+
+  bool pools() const { return kind_ == HeadKind::kEmbedding || kind_ == HeadKind::kSequence; }
 
   HeadStep parse_step(std::string_view text) {
     HeadStep step;
     step.input_size = size_;
     step.output_size = size_;
     const bool is_pool = text.starts_with("pool:");
-    if (is_pool != steps_.empty()) {
+    if (pools() && is_pool != steps_.empty()) {
       fail(is_pool ? "pool may only be the first step"
                    : "found " + quoted(text) + ", expected pool:MODE as the first step");
     }
-    if (is_pool) {
+    if (!steps_.empty() && steps_.back().kind == HeadStep::Kind::kDecoder) {
+      fail("found " + quoted(text) + " behind decoder, which is the last step");
+    }
+    if (is_pool && pools()) {
       parse_pool(text.substr(5), step);
     } else if (text.starts_with("dense:")) {
       parse_dense(text.substr(6), step);
-    } else if (text != "normalize") {
-      fail("found the step " + quoted(text) + ", expected dense:N:ACTIVATION or normalize");
+    } else if (text.starts_with("norm:") && kind_ == HeadKind::kVocabulary) {
+      step.kind = HeadStep::Kind::kNorm;
+      step.index = parse_index("norm", text.substr(5), num_norms_);
+    } else if (text == "decoder" && kind_ == HeadKind::kVocabulary) {
+      step.kind = HeadStep::Kind::kDecoder;
+      step.output_size = vocab_size_;
+    } else if (text != "normalize" || kind_ != HeadKind::kEmbedding) {
+      fail("found the step " + quoted(text) + ", expected " + expected_steps());
     }
     return step;
+  }
+
+  std::string expected_steps() const {
+    switch (kind_) {
+      case HeadKind::kEmbedding:
+        return "dense:N:ACTIVATION or normalize";
+      case HeadKind::kVocabulary:
+        return "dense:N:ACTIVATION, norm:N or decoder";
+      default:
+        return "dense:N:ACTIVATION";
+    }
+  }
+
+  // What callers get is what the last step of the kind makes.
+  void check_end() const {
+    const HeadStep::Kind last = steps_.back().kind;
+    if (kind_ == HeadKind::kSequence && last != HeadStep::Kind::kDense) {
+      fail("expected a dense step at its end");
+    }
+    if (kind_ == HeadKind::kVocabulary && last != HeadStep::Kind::kDecoder) {
+      fail("expected decoder at its end");
+    }
   }
 
   void parse_pool(std::string_view rest, HeadStep& step) {
@@ -101,26 +142,30 @@ class HeadParser {
     step.output_size = size_ * static_cast<int64_t>(step.modes.size());
   }
 
+  // The N of a step, which counts from 0 among the steps of its name.
+  int32_t parse_index(const std::string& name, std::string_view text, int32_t& count) const {
+    if (parse_decimal(text) != count) {
+      fail("found " + name + ":" + std::string(quoted(text)) + ", expected " + name + ":" +
+           std::to_string(count) + "; " + name + " steps count from 0 in order");
+    }
+    return count++;
+  }
+
   void parse_dense(std::string_view rest, HeadStep& step) {
     step.kind = HeadStep::Kind::kDense;
-    const std::string_view index = take_until(':', rest);
-    if (parse_decimal(index) != num_dense_) {
-      fail("found dense:" + std::string(quoted(index)) + ", expected dense:" +
-           std::to_string(num_dense_) + ":ACTIVATION; dense steps count from 0 in order");
-    }
+    step.index = parse_index("dense", take_until(':', rest), num_dense_);
     const std::optional<Activation> activation = look_up(rest, kActivations);
     if (!activation) {
       fail("found the activation " + quoted(rest) + ", expected " + list_names(kActivations));
     }
-    step.dense_index = num_dense_++;
     step.activation = *activation;
-    step.output_size = dense_rows(step.dense_index);
+    step.output_size = dense_rows(step.index);
   }
 
   // The shape is checked here rather than in check_tensors, because its rows are a free choice
-  // that the next step's columns, and the embedding's size, follow from.
+  // that the next step's columns, and the result's size, follow from.
   int64_t dense_rows(int32_t index) const {
-    const std::string name = "head.dense." + std::to_string(index) + ".weight";
+    const std::string name = prefix_ + ".dense." + std::to_string(index) + ".weight";
     const TensorEntry* weight = file_.find(name);
     if (weight == nullptr) fail("the file has no tensor " + quoted(name));
     const std::vector<int64_t>& shape = weight->shape;
@@ -133,17 +178,21 @@ class HeadParser {
   }
 
   const WeightsFile& file_;
+  const HeadKind kind_;
+  const std::string prefix_;
   std::string_view text_;
-  int64_t size_;  // of the vector after the steps so far
+  const int64_t vocab_size_;
+  int64_t size_;  // of the row after the steps so far
   int32_t num_dense_ = 0;
+  int32_t num_norms_ = 0;
   std::vector<HeadStep> steps_;
 };
 
 }  // namespace
 
-std::vector<HeadStep> parse_embedding_head(const WeightsFile& file, std::string_view text,
-                                           int64_t hidden_size) {
-  return HeadParser(file, text, hidden_size).parse();
+Head parse_head(const WeightsFile& file, HeadKind kind, std::string_view text,
+                const Architecture& architecture) {
+  return HeadParser(file, kind, text, architecture).parse();
 }
 
 }  // namespace vlt
