@@ -43,7 +43,7 @@ DeviceLayout DevicePlan::layout(const Room& room, StagedResults staged) const {
     return aligned(static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols) * sizeof(float));
   };
   DeviceLayout layout;
-  layout.activations = aligned(stream_.batch_bytes(room.tokens, room.sequences));
+  layout.activations = aligned(stream_.batch_bytes(room.tokens, room.sequences, 0));
   layout.hidden = layout.activations + aligned(activations_.bytes(room.tokens, room.sequences));
   layout.embedding =
       layout.hidden + (staged.hidden ? floats(room.tokens, architecture_.hidden_size) : 0);

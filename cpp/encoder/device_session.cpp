@@ -61,6 +61,9 @@ std::string describe(const InputProblem& problem, const Architecture& a) {
     case InputProblem::Kind::kPoolingStart:
       return "pooling_starts[" + index + "] is " + value +
              "; it must be 0 … the length of the sequence";
+    case InputProblem::Kind::kChosenToken:
+      return "chosen token " + index + " is " + value +
+             "; chosen tokens must be tokens of the batch, each behind the one before";
     case InputProblem::Kind::kNone:
       break;
   }

@@ -25,15 +25,19 @@ struct BatchArrays {
   const int32_t* sequence_starts = nullptr;  // [S + 1]
   const int32_t* pooling_starts = nullptr;   // or null
   bool tokens_on_device = false;             // ids and types
-  bool sequences_on_device = false;          // starts and pooling starts
+  bool sequences_on_device = false;          // starts, pooling starts and chosen tokens
+  // [C], ascending: tokens of the whole batch, as the starts are.
+  const int32_t* chosen_tokens = nullptr;
+  int32_t num_chosen = 0;
 };
 
 // Room for a batch at the head of a workspace, and for its results. What a recording has baked in
-// is the block and the two sizes; everything else may differ at each replay.
+// is the block and the three sizes; everything else may differ at each replay.
 struct BatchRoom {
   std::byte* block = nullptr;
   int64_t max_tokens = 0;
   int64_t max_sequences = 0;
+  int64_t max_chosen = 0;
 };
 
 // What the model says of every batch.
@@ -41,6 +45,7 @@ struct BatchLimits {
   int32_t max_length = 0;  // of a sequence
   int32_t num_heads = 0;
   int32_t head_size = 0;
+  bool relative = false;  // attention will be given RelativeWeights
 };
 
 // Device memory for results; null for what is not wanted.
@@ -59,10 +64,11 @@ struct InputProblem {
     kTooLong,
     kTokenId,
     kTokenType,
-    kPoolingStart
+    kPoolingStart,
+    kChosenToken
   };
   Kind kind = Kind::kNone;
-  int64_t index = 0;  // of a sequence; of a token for ids and types
+  int64_t index = 0;  // of a sequence; of a token for ids and types; among the chosen tokens
   int64_t value = 0;
 };
 
@@ -79,7 +85,8 @@ class DeviceStream {
   virtual void unreserve(std::byte* base, uint64_t bytes) noexcept = 0;
 
   // Bytes of workspace that a batch itself takes: its arrays and the plan of its attention.
-  virtual uint64_t batch_bytes(int64_t max_tokens, int64_t max_sequences) const = 0;
+  virtual uint64_t batch_bytes(int64_t max_tokens, int64_t max_sequences,
+                               int64_t max_chosen) const = 0;
 
   virtual void upload(const BatchRoom& room, const BatchArrays& arrays,
                       const DeviceResults& results) = 0;

@@ -38,6 +38,8 @@ __device__ inline float activate(Activation activation, float x) {
       return tanhf(x);
     case Activation::kSigmoid:
       return sigmoid(x);
+    case Activation::kLogRelu:
+      return x < 0 ? 0 : log1pf(x);
   }
   return x;
 }

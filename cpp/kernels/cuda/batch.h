@@ -10,10 +10,12 @@ namespace vlt::cuda {
 struct BatchHeader {
   int32_t num_tokens;              // T
   int32_t num_sequences;           // S
+  int32_t num_chosen;              // C
   const int32_t* token_ids;        // [T]
   const int32_t* token_types;      // [T], or null for all zero
   const int32_t* sequence_starts;  // [S + 1], from 0; as the caller gave them, not yet checked
   const int32_t* pooling_starts;   // [S], or null for all zero
+  const int32_t* chosen_tokens;    // [C], ascending; not yet checked
   void* hidden;                    // [T, H] float32, or null
   void* embedding;                 // [S, E] float32, or null
 };
@@ -33,10 +35,11 @@ struct AttentionItem {
 };
 
 // Written by plan_batch(), read by every other kernel. A batch that breaks a rule of vlt.h is
-// reported in InputError and has zero tokens and sequences here, so that no kernel touches it.
+// reported in InputError and has zero of everything here, so that no kernel touches it.
 struct BatchState {
   int32_t num_tokens;
   int32_t num_sequences;
+  int32_t num_chosen;
   // Short items of class c are short_items[short_begin[c] … short_begin[c + 1]).
   int32_t short_begin[kNumShortClasses + 1];
   int32_t num_long_items;  // sorted, longest sequence first
@@ -56,7 +59,8 @@ struct InputError {
     kTooLong,             // index: sequence, value: its length
     kTokenId,             // index: position in the batch, value: the id
     kTokenType,           // likewise
-    kPoolingStart         // index: sequence, value
+    kPoolingStart,        // index: sequence, value
+    kChosenToken          // index: among the chosen tokens, value: the token
   };
   int32_t kind;
   int32_t index;

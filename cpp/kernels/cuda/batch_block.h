@@ -24,9 +24,10 @@ struct BatchBlock {
     return aligned(static_cast<uint64_t>(count) * sizeof(int32_t));
   }
 
-  BatchBlock(int64_t max_tokens, int64_t max_sequences) {
+  BatchBlock(int64_t max_tokens, int64_t max_sequences, int64_t max_chosen) {
     input_bytes = aligned(sizeof(BatchHeader)) + 2 * array_bytes(max_tokens) +
-                  array_bytes(max_sequences + 1) + array_bytes(max_sequences);
+                  array_bytes(max_sequences + 1) + array_bytes(max_sequences) +
+                  array_bytes(max_chosen);
     state = input_bytes;
     short_items = state + aligned(sizeof(BatchState));
     long_items = short_items + items_bytes(max_short_items(max_sequences));

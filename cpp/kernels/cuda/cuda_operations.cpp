@@ -35,14 +35,14 @@ int32_t count32(int64_t count) { return static_cast<int32_t>(count); }
 
 }  // namespace
 
-bool CudaOperations::uses_hopper_attention(int head_size, int num_heads) const {
+bool CudaOperations::hopper_attention_serves(int head_size, int num_heads) const {
   return device_.hopper_kernels && dtype_ != DType::kFloat32 &&
          hopper_attention_fits(head_size, int64_t{3} * head_size * num_heads, num_heads);
 }
 
 void CudaOperations::begin(const BatchRoom& room, const BatchLimits& limits) {
   const Range range("plan", device_);
-  const BatchBlock block(room.max_tokens, room.max_sequences);
+  const BatchBlock block(room.max_tokens, room.max_sequences, room.max_chosen);
   header_ = reinterpret_cast<const BatchHeader*>(room.block);
   state_ = reinterpret_cast<BatchState*>(room.block + block.state);
   short_items_ = reinterpret_cast<AttentionItem*>(room.block + block.short_items);
@@ -56,11 +56,25 @@ void CudaOperations::begin(const BatchRoom& room, const BatchLimits& limits) {
   a.long_items = long_items_;
   a.max_tokens = count32(room.max_tokens);
   a.max_sequences = max_sequences_;
+  a.max_chosen = count32(room.max_chosen);
   a.max_length = limits.max_length;
-  a.query_tile =
-      uses_hopper_attention(limits.head_size, limits.num_heads) ? kHopperQueryTile : kMmaQueryTile;
+  hopper_attention_ =
+      !limits.relative && hopper_attention_serves(limits.head_size, limits.num_heads);
+  a.query_tile = hopper_attention_ ? kHopperQueryTile : kMmaQueryTile;
   a.error = error_;
   plan_batch(a, device_, stream_);
+}
+
+const int32_t* CudaOperations::count_of(RowsOf rows) const {
+  switch (rows) {
+    case RowsOf::kTokens:
+      return &state_->num_tokens;
+    case RowsOf::kSequences:
+      return &state_->num_sequences;
+    case RowsOf::kChosen:
+      return &state_->num_chosen;
+  }
+  return nullptr;
 }
 
 void CudaOperations::embed_layernorm(const Sequences&, const EmbeddingTables& tables,
@@ -101,7 +115,7 @@ void CudaOperations::gemm(const Matrix& in, const LinearWeights& weights, Activa
   a.out_dtype = out.dtype;
   a.activation = activation;
   a.max_rows = count32(in.rows);
-  a.num_rows = in.rows_of == RowsOf::kSequences ? &state_->num_sequences : &state_->num_tokens;
+  a.num_rows = count_of(in.rows_of);
   a.outputs = count32(weights.outputs);
   a.inputs = count32(weights.inputs);
   if (dtype_ == DType::kFloat32) {
@@ -136,12 +150,30 @@ void CudaOperations::linear_residual_layernorm(const Matrix& in, const LinearWei
   a.indirect_out = indirection(out);
   a.cols = count32(out.cols);
   a.max_rows = count32(in.rows);
-  layernorm(a, device_, stream_);
+  vlt::cuda::layernorm(a, device_, stream_);
 }
 
-void CudaOperations::layernorm(const Matrix&, const Matrix*, const NormWeights&, const Matrix&) {}
-void CudaOperations::unfold(const Sequences&, const Matrix&, int, const Matrix&) {}
-void CudaOperations::gather(const Sequences&, const Matrix&, const Matrix&) {}
+void CudaOperations::layernorm(const Matrix& in, const Matrix* residual, const NormWeights& norm,
+                               const Matrix& out) {
+  const Range range("layernorm", device_);
+  AddLayerNormArguments a;
+  a.num_rows = count_of(in.rows_of);
+  a.dtype = in.dtype;
+  a.in = in.data;
+  a.in_stride = in.stride;
+  if (residual) {
+    a.residual = residual->data;
+    a.residual_stride = residual->stride;
+  }
+  a.norm = norm_of(norm);
+  a.out_dtype = out.dtype;
+  a.out = out.data;
+  a.out_stride = out.stride;
+  a.indirect_out = indirection(out);
+  a.cols = count32(out.cols);
+  a.max_rows = count32(in.rows);
+  add_layernorm(a, device_, stream_);
+}
 
 void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_heads, float scale,
                                const RelativeWeights* /*relative*/, const Matrix& out) {
@@ -164,10 +196,9 @@ void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_head
     attention_fp32(a, device_, stream_);
     return;
   }
-  const bool hopper = uses_hopper_attention(a.head_size, num_heads);
   attention_short_mma(a, device_, stream_);
   if (a.max_rows <= kShortLength) return;  // none of the sequences can be long
-  if (hopper) {
+  if (hopper_attention_) {
     a.behind_short = true;
     attention_long_hopper(a, device_, stream_);
   } else {
@@ -175,9 +206,40 @@ void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_head
   }
 }
 
+CopyArguments CudaOperations::copy_of(const Matrix& in, const Matrix& out) const {
+  CopyArguments a;
+  a.header = header_;
+  a.state = state_;
+  a.dtype = in.dtype;
+  a.in = in.data;
+  a.in_stride = in.stride;
+  a.indirect_in = indirection(in);
+  a.out_dtype = out.dtype;
+  a.out = out.data;
+  a.out_stride = out.stride;
+  a.indirect_out = indirection(out);
+  a.cols = count32(in.cols);
+  a.max_rows = count32(out.rows);
+  return a;
+}
+
+void CudaOperations::unfold(const Sequences&, const Matrix& in, int width, const Matrix& out) {
+  const Range range("unfold", device_);
+  CopyArguments a = copy_of(in, out);
+  a.width = width;
+  vlt::cuda::unfold(a, device_, stream_);
+}
+
+void CudaOperations::gather(const Sequences&, const Matrix& in, const Matrix& out) {
+  const Range range("gather", device_);
+  gather_chosen(copy_of(in, out), device_, stream_);
+}
+
 void CudaOperations::pool(const Sequences&, const Matrix& states,
                           const std::vector<PoolingMode>& modes, const Matrix& out) {
   const Range range("pool", device_);
+  if (states.rows_of == RowsOf::kSequences)
+    return pool_single(copy_of(states, out), device_, stream_);
   PoolArguments a;
   a.header = header_;
   a.state = state_;

@@ -43,7 +43,9 @@ class CudaOperations final : public Operations {
  private:
   void gemm(const Matrix& in, const LinearWeights& weights, Activation activation,
             const Matrix* residual, const Matrix& out);
-  bool uses_hopper_attention(int head_size, int num_heads) const;
+  bool hopper_attention_serves(int head_size, int num_heads) const;
+  const int32_t* count_of(RowsOf rows) const;  // in device memory
+  CopyArguments copy_of(const Matrix& in, const Matrix& out) const;
 
   const DeviceTraits device_;
   const DType dtype_;
@@ -55,6 +57,7 @@ class CudaOperations final : public Operations {
   AttentionItem* short_items_ = nullptr;
   AttentionItem* long_items_ = nullptr;
   int32_t max_sequences_ = 0;
+  bool hopper_attention_ = false;  // its plan is for the Hopper kernel
 };
 
 }  // namespace vlt::cuda

@@ -68,8 +68,9 @@ InputProblem problem_of(const InputError& error) {
                                     Kind::kTooLong,
                                     Kind::kTokenId,
                                     Kind::kTokenType,
-                                    Kind::kPoolingStart};
-  static_assert(static_cast<int>(Kind::kPoolingStart) == InputError::kPoolingStart);
+                                    Kind::kPoolingStart,
+                                    Kind::kChosenToken};
+  static_assert(static_cast<int>(Kind::kChosenToken) == InputError::kChosenToken);
   return {kKinds[error.kind], error.index, error.value};
 }
 
@@ -109,8 +110,9 @@ void CudaStream::unreserve(std::byte* base, uint64_t bytes) noexcept {
   memory_.unreserve(base, bytes);
 }
 
-uint64_t CudaStream::batch_bytes(int64_t max_tokens, int64_t max_sequences) const {
-  return BatchBlock(max_tokens, max_sequences).total_bytes;
+uint64_t CudaStream::batch_bytes(int64_t max_tokens, int64_t max_sequences,
+                                 int64_t max_chosen) const {
+  return BatchBlock(max_tokens, max_sequences, max_chosen).total_bytes;
 }
 
 void CudaStream::upload(const BatchRoom& room, const BatchArrays& arrays,
@@ -119,10 +121,12 @@ void CudaStream::upload(const BatchRoom& room, const BatchArrays& arrays,
   BatchHeader header{};
   header.num_tokens = static_cast<int32_t>(arrays.num_tokens);
   header.num_sequences = arrays.num_sequences;
+  header.num_chosen = arrays.num_chosen;
   header.token_ids = arrays.token_ids;
   header.token_types = arrays.token_types;
   header.sequence_starts = arrays.sequence_starts;
   header.pooling_starts = arrays.pooling_starts;
+  header.chosen_tokens = arrays.chosen_tokens;
   header.hidden = results.hidden;
   header.embedding = results.embedding;
   if (arrays.tokens_on_device && arrays.sequences_on_device) {
@@ -135,7 +139,8 @@ void CudaStream::upload(const BatchRoom& room, const BatchArrays& arrays,
 void CudaStream::upload_arrays(const BatchRoom& room, const BatchArrays& arrays,
                                BatchHeader header) {
   check(cudaEventSynchronize(uploaded_.get()), "an earlier batch");
-  std::byte* staged = input_.room_for(BatchBlock(room.max_tokens, room.max_sequences).input_bytes);
+  const BatchBlock block(room.max_tokens, room.max_sequences, room.max_chosen);
+  std::byte* staged = input_.room_for(block.input_bytes);
   InputWriter writer(staged, room.block);
   if (!arrays.tokens_on_device) {
     header.token_ids = writer.add(arrays.token_ids, arrays.num_tokens);
@@ -143,9 +148,10 @@ void CudaStream::upload_arrays(const BatchRoom& room, const BatchArrays& arrays,
   }
   if (!arrays.sequences_on_device) {
     const int64_t count = arrays.num_sequences;
-    header.sequence_starts =
-        writer.add(arrays.sequence_starts, count + 1, arrays.sequence_starts[0]);
+    const int32_t first = arrays.sequence_starts[0];
+    header.sequence_starts = writer.add(arrays.sequence_starts, count + 1, first);
     header.pooling_starts = writer.add(arrays.pooling_starts, count);
+    header.chosen_tokens = writer.add(arrays.chosen_tokens, arrays.num_chosen, first);
   }
   std::memcpy(staged, &header, sizeof(header));
   check(cudaMemcpyAsync(room.block, staged, writer.used(), cudaMemcpyHostToDevice, stream_),

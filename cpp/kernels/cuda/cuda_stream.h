@@ -34,7 +34,8 @@ class CudaStream final : public DeviceStream {
   bool decommit(std::byte* base, uint64_t from, uint64_t to) override;
   void unreserve(std::byte* base, uint64_t bytes) noexcept override;
 
-  uint64_t batch_bytes(int64_t max_tokens, int64_t max_sequences) const override;
+  uint64_t batch_bytes(int64_t max_tokens, int64_t max_sequences,
+                       int64_t max_chosen) const override;
   void upload(const BatchRoom& room, const BatchArrays& arrays,
               const DeviceResults& results) override;
   Operations& begin(const BatchRoom& room, const BatchLimits& limits) override;

@@ -192,7 +192,8 @@ __global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants, Queue>
 #pragma unroll
       for (int i = 0; i < Shape::kRows; ++i) {
         const Token of_row = token.of_lane(begin + Shape::row_offset(i));
-        add_row<T, Shape>(row_of(args.position, of_row.position), num_chunks, x[i]);
+        if (args.position)
+          add_row<T, Shape>(row_of(args.position, of_row.position), num_chunks, x[i]);
         if (args.token_type)
           add_row<T, Shape>(row_of(args.token_type, of_row.type), num_chunks, x[i]);
       }
@@ -221,7 +222,8 @@ __global__ void __launch_bounds__(kRowThreads) embed_layernorm_any_kernel(EmbedA
         find_sequence(args.header->sequence_starts, args.state->num_sequences, row);
     const int64_t index = int64_t{row} - sequence.start + args.position_offset;
     const T* word = static_cast<const T*>(args.word) + int64_t{valid_id ? id : 0} * args.cols;
-    const T* position = static_cast<const T*>(args.position) + index * args.cols;
+    const T* position =
+        args.position ? static_cast<const T*>(args.position) + index * args.cols : nullptr;
     const T* token_type = args.token_type ? static_cast<const T*>(args.token_type) +
                                                 int64_t{valid_type ? type : 0} * args.cols
                                           : nullptr;
@@ -229,7 +231,7 @@ __global__ void __launch_bounds__(kRowThreads) embed_layernorm_any_kernel(EmbedA
     norm_any_row(
         args.norm, args.cols,
         [=](int j) {
-          const float sum = to_float(word[j]) + to_float(position[j]);
+          const float sum = to_float(word[j]) + (position ? to_float(position[j]) : 0.0f);
           return token_type ? sum + to_float(token_type[j]) : sum;
         },
         [=](int j, float y) { to[j] = from_float<T>(y); });

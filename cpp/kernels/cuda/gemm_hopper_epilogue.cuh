@@ -99,6 +99,8 @@ __device__ void stage_results(const Parameters& p, const float (&sums)[blocks][S
     stage_results<T, S, Activation::kSilu, false>(sums, staging, bias);
   } else if (p.activation == Activation::kTanh) {
     stage_results<T, S, Activation::kTanh, false>(sums, staging, bias);
+  } else if (p.activation == Activation::kLogRelu) {
+    stage_results<T, S, Activation::kLogRelu, false>(sums, staging, bias);
   } else {
     stage_results<T, S, Activation::kSigmoid, false>(sums, staging, bias);
   }

@@ -27,7 +27,7 @@ struct PlanCounters {
 constexpr unsigned long long kNoError = ~0ull;
 
 // Orders errors by sequence; a sequence has at most one. The check of the first start comes before
-// all sequences, that of the last one behind them.
+// all sequences, that of the last one behind them, and the chosen tokens come last of all.
 __device__ inline unsigned long long error_key(int64_t sequence) {
   return static_cast<unsigned long long>(sequence + 1);
 }
@@ -74,6 +74,19 @@ struct Planner {
     if (last != header.num_tokens)
       return {InputError::kLastStartNotTokens, header.num_sequences, last,
               error_key(header.num_sequences)};
+    return {};
+  }
+
+  // This thread's first chosen token that is not in the batch, or not behind the one before.
+  __device__ Found check_chosen() const {
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < header.num_chosen; i += kPlanThreads) {
+      const int token = __ldg(header.chosen_tokens + i);
+      const int before = i > 0 ? __ldg(header.chosen_tokens + i - 1) : -1;
+      if (token <= before || token >= header.num_tokens)
+        return {InputError::kChosenToken, static_cast<int32_t>(i), token,
+                error_key(int64_t{header.num_sequences} + 1 + i)};
+    }
     return {};
   }
 
@@ -181,7 +194,8 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(PlanArguments args, 
 
   const BatchHeader header = *args.header;
   const bool fits = header.num_tokens >= 0 && header.num_tokens <= args.max_tokens &&
-                    header.num_sequences >= 0 && header.num_sequences <= args.max_sequences;
+                    header.num_sequences >= 0 && header.num_sequences <= args.max_sequences &&
+                    header.num_chosen >= 0 && header.num_chosen <= args.max_chosen;
   const int num_shared = fits ? min(header.num_sequences + 1, num_cached) : 0;
 #pragma unroll 4
   for (int i = thread; i < num_shared; i += kPlanThreads)
@@ -197,6 +211,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(PlanArguments args, 
       const Found ends = planner.check_ends();
       if (ends.key < error.key) error = ends;
     }
+    if (error.key == kNoError) error = planner.check_chosen();
   } else if (thread == 0) {  // the caller's mistake, not its user's: no kind says more
     error = {InputError::kLastStartNotTokens, header.num_sequences, header.num_tokens, 0};
   }
@@ -213,6 +228,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(PlanArguments args, 
   if (thread == 0) {
     args.state->num_tokens = header.num_tokens;
     args.state->num_sequences = header.num_sequences;
+    args.state->num_chosen = header.num_chosen;
     args.state->num_long_items = counters.num_long_items;
   }
   planner.write_items(counters);

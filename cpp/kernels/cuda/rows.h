@@ -1,4 +1,4 @@
-// The memory-bound kernels: planning a batch, embeddings, norms, pooling. Rows are float32,
+// The memory-bound kernels: planning a batch, embeddings, norms, copies, pooling. Rows are float32,
 // float16 or bfloat16; sums, means and variances are float32 in a fixed order.
 #pragma once
 
@@ -17,12 +17,13 @@ struct PlanArguments {
   AttentionItem* long_items = nullptr;   // room for max_long_items(max_tokens)
   int32_t max_tokens = 0;                // bounds that a valid batch keeps: more is an error
   int32_t max_sequences = 0;
+  int32_t max_chosen = 0;
   int32_t max_length = 0;  // the model's longest sequence
   int32_t query_tile = 0;  // queries of a long item
   InputError* error = nullptr;
 };
 
-// Checks sequence_starts and pooling_starts and writes the state and both lists.
+// Checks sequence_starts, pooling_starts and chosen_tokens and writes the state and both lists.
 void plan_batch(const PlanArguments&, const DeviceTraits&, cudaStream_t);
 
 struct Norm {
@@ -36,7 +37,7 @@ struct EmbedArguments {
   const BatchState* state = nullptr;
   DType dtype = DType::kFloat16;     // of the tables and out
   const void* word = nullptr;        // [V, H], rows of `cols` elements without gaps
-  const void* position = nullptr;    // [P, H]
+  const void* position = nullptr;    // [P, H], or null
   const void* token_type = nullptr;  // [Y, H], or null
   int32_t vocab_size = 0;            // V
   int32_t num_token_types = 0;       // Y; 0: none, then every type must be 0
@@ -83,6 +84,47 @@ void layernorm(const LayerNormArguments&, const DeviceTraits&, cudaStream_t);
 // As embed_layernorm_variant().
 bool layernorm_variant(const LayerNormArguments&, const DeviceTraits&, cudaStream_t, int variant);
 #endif
+
+struct AddLayerNormArguments {
+  const int32_t* num_rows = nullptr;  // M in device memory, at most max_rows
+  DType dtype = DType::kFloat16;      // of in and residual
+  const void* in = nullptr;           // [M, H]
+  int64_t in_stride = 0;
+  const void* residual = nullptr;  // [M, H], or null
+  int64_t residual_stride = 0;
+  Norm norm;
+  DType out_dtype = DType::kFloat16;  // as in LayerNormArguments, like the rest
+  void* out = nullptr;  // [M, H]; may be `in` or `residual` where the dtypes are equal
+  int64_t out_stride = 0;
+  void* const* indirect_out = nullptr;
+  int32_t cols = 0;
+  int32_t max_rows = 0;  // bounds the grid, not the work
+};
+
+// out = norm(in + residual)
+void add_layernorm(const AddLayerNormArguments&, const DeviceTraits&, cudaStream_t);
+
+struct CopyArguments {
+  const BatchHeader* header = nullptr;
+  const BatchState* state = nullptr;
+  DType dtype = DType::kFloat16;  // of in
+  const void* in = nullptr;       // [rows, H]
+  int64_t in_stride = 0;
+  const void* const* indirect_in = nullptr;  // as in LayerNormArguments: rows of dtype
+  DType out_dtype = DType::kFloat16;
+  void* out = nullptr;  // [rows, width · H]
+  int64_t out_stride = 0;
+  void* const* indirect_out = nullptr;  // rows of out_dtype
+  int32_t cols = 0;                     // H
+  int32_t width = 1;                    // odd; 1 but for unfold()
+  int32_t max_rows = 0;                 // of out: bounds the grid, not the work
+};
+
+// The rows of chosen tokens; a token's neighbours side by side; and, for states of one token a
+// sequence, what pool() leaves of them: as Operations says.
+void gather_chosen(const CopyArguments&, const DeviceTraits&, cudaStream_t);
+void unfold(const CopyArguments&, const DeviceTraits&, cudaStream_t);
+void pool_single(const CopyArguments&, const DeviceTraits&, cudaStream_t);
 
 struct PoolArguments {
   const BatchHeader* header = nullptr;  // for sequence_starts and pooling_starts
