@@ -165,15 +165,18 @@ void check_head(vlt::OutputKind kind, const std::string& name, const vlt::Model&
   if (!head) return;
   const std::string key(vlt::head_key(*head));
   if (architecture.head(*head).steps.empty())
-    throw Error(Status::kUnsupported, name + " asks for what a head makes that the weights file "
-                                             "does not have (metadata key " +
+    throw Error(Status::kUnsupported, name +
+                                          " asks for what a head makes that the weights file "
+                                          "does not have (metadata key " +
                                           key + ")");
   if (kind == vlt::OutputKind::kSparse && !architecture.makes_sparse)
-    throw Error(Status::kUnsupported, name + " asks for sparse embeddings, but the weights file's "
-                                             "vocabulary head makes none (metadata key sparse)");
+    throw Error(Status::kUnsupported, name +
+                                          " asks for sparse embeddings, but the weights file's "
+                                          "vocabulary head makes none (metadata key sparse)");
   if (*head == vlt::HeadKind::kVocabulary && batch.memory == VLT_MEMORY_DEVICE)
-    throw Error(Status::kUnsupported, name + " asks for what the vocabulary head makes, for which "
-                                             "the batch has to be in host memory");
+    throw Error(Status::kUnsupported, name +
+                                          " asks for what the vocabulary head makes, for which "
+                                          "the batch has to be in host memory");
 }
 
 int64_t rows_of(vlt::OutputKind kind, const vlt_packed_batch& batch) {
@@ -193,8 +196,8 @@ void add_output(const vlt_output& output, int32_t index, const vlt::Model& model
   const std::string name = "outputs[" + std::to_string(index) + "]";
   const vlt::OutputKind kind = kind_of(output.kind, name);
   const int32_t type = output.dtype == VLT_DTYPE_AUTO ? VLT_FLOAT32 : output.dtype;
-  require(type == VLT_FLOAT32 || (kind == vlt::OutputKind::kHidden &&
-                                  type == type_of(model.backend().compute_type())),
+  require(type == VLT_FLOAT32 ||
+              (kind == vlt::OutputKind::kHidden && type == type_of(model.backend().compute_type())),
           name + ".dtype is " + std::to_string(output.dtype) +
               "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32, or for hidden states the model's "
               "compute type");

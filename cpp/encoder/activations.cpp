@@ -106,8 +106,8 @@ Activations ActivationPlan::place(std::byte* block, int64_t num_tokens, int64_t 
   plan_.place({static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(num_sequences)},
               offsets.data());
   const auto view = [&](Buffer buffer) {
-    Matrix matrix{block + offsets[buffer], num_tokens, shapes_[buffer].cols,
-                  shapes_[buffer].stride, dtype_};
+    Matrix matrix{block + offsets[buffer], num_tokens, shapes_[buffer].cols, shapes_[buffer].stride,
+                  dtype_};
     if (is_per_sequence(buffer)) {
       matrix.rows = num_sequences;
       matrix.rows_of = RowsOf::kSequences;

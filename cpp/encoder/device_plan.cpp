@@ -29,48 +29,63 @@ DevicePlan::DevicePlan(const Model& model, const DeviceStream& stream, uint64_t 
       limit_(limit),
       activations_(architecture_, model.backend(), 0) {}
 
-Room DevicePlan::room(int64_t num_tokens, int64_t num_sequences) {
+Room DevicePlan::room(int64_t num_tokens, int64_t num_sequences, int64_t num_chosen) {
   Room room;
   room.tokens = bucket(num_tokens);
-  // Only empty sequences can make sequences outnumber tokens; no recording waits for those.
-  room.recordable = num_tokens <= kMaxRecordedTokens && num_sequences <= room.tokens;
+  // Only empty sequences can make sequences outnumber tokens; no recording waits for those, nor for
+  // chosen tokens.
+  room.recordable =
+      num_tokens <= kMaxRecordedTokens && num_sequences <= room.tokens && num_chosen == 0;
   room.sequences = room.recordable ? room.tokens : bucket(num_sequences);
+  room.chosen = num_chosen;
   return room;
 }
 
-DeviceLayout DevicePlan::layout(const Room& room, StagedResults staged) const {
-  const auto floats = [](int64_t rows, int64_t cols) {
-    return aligned(static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols) * sizeof(float));
-  };
+uint64_t DevicePlan::staged_bytes(OutputKind kind, const Room& room) const {
+  return aligned(static_cast<uint64_t>(room.rows(rows_of(kind))) *
+                 static_cast<uint64_t>(columns_of(kind, architecture_)) * sizeof(float));
+}
+
+DeviceLayout DevicePlan::layout(const Room& room, const StagedResults& staged) const {
   DeviceLayout layout;
-  layout.activations = aligned(stream_.batch_bytes(room.tokens, room.sequences, 0));
-  layout.hidden = layout.activations + aligned(activations_.bytes(room.tokens, room.sequences));
-  layout.embedding =
-      layout.hidden + (staged.hidden ? floats(room.tokens, architecture_.hidden_size) : 0);
+  layout.activations = aligned(stream_.batch_bytes(room.tokens, room.sequences, room.chosen));
   layout.total_bytes =
-      layout.embedding +
-      (staged.embedding ? floats(room.sequences, architecture_.embedding_size) : 0);
+      layout.activations + aligned(activations_.bytes(room.tokens, room.sequences));
+  for (const OutputKind kind : kOutputKinds) {
+    const auto index = static_cast<size_t>(kind);
+    layout.results[index] = layout.total_bytes;
+    if (staged[index]) layout.total_bytes += staged_bytes(kind, room);
+  }
   return layout;
 }
 
-bool DevicePlan::fits(int64_t num_tokens, int64_t num_sequences, StagedResults staged) const {
+bool DevicePlan::fits(const Room& room, const StagedResults& staged) const {
   if (limit_ == 0) return true;
   const uint64_t step = stream_.granularity();
-  return layout(room(num_tokens, num_sequences), staged).total_bytes <= limit_ / step * step;
+  return layout(room, staged).total_bytes <= limit_ / step * step;
 }
 
-bool DevicePlan::is_one_part(int64_t num_tokens, int32_t num_sequences,
-                             StagedResults staged) const {
-  return num_tokens <= kMaxTokens && num_sequences <= kMaxSequences &&
-         fits(num_tokens, num_sequences, staged);
+bool DevicePlan::is_one_part(int64_t num_tokens, int32_t num_sequences, int32_t num_chosen,
+                             const StagedResults& staged) const {
+  const Room needed = room(num_tokens, num_sequences, num_chosen);
+  for (const OutputKind kind : {OutputKind::kVocabulary, OutputKind::kSparse})
+    if (staged[static_cast<size_t>(kind)] && num_sequences > 1 &&
+        staged_bytes(kind, needed) > kMostStagedBytes)
+      return false;
+  return num_tokens <= kMaxTokens && num_sequences <= kMaxSequences && fits(needed, staged);
 }
 
 std::vector<Part> DevicePlan::parts(const int32_t* starts, int32_t num_sequences,
-                                    StagedResults staged) const {
+                                    int32_t num_chosen, const StagedResults& staged) const {
+  // How many of the chosen tokens a part has is not looked up: no more than tokens.
+  const auto most_chosen = [&](int64_t tokens) {
+    return static_cast<int32_t>(std::min<int64_t>(num_chosen, tokens));
+  };
   std::vector<Part> parts;
   for (int32_t first = 0; first < num_sequences || parts.empty();) {
     const auto one_part = [&](int32_t end) {
-      return is_one_part(int64_t{starts[end]} - starts[first], end - first, staged);
+      const int64_t tokens = int64_t{starts[end]} - starts[first];
+      return is_one_part(tokens, end - first, most_chosen(tokens), staged);
     };
     int32_t end = num_sequences;
     if (!one_part(end)) {
@@ -86,10 +101,11 @@ std::vector<Part> DevicePlan::parts(const int32_t* starts, int32_t num_sequences
       // A single sequence may be longer than a part usually is, but not larger than the limit.
       end = first + 1;
       const int64_t length = int64_t{starts[end]} - starts[first];
-      if (!fits(length, 1, staged))
+      const Room needed = room(length, 1, most_chosen(length));
+      if (!fits(needed, staged))
         throw Error(Status::kOutOfMemory,
                     "a sequence of " + std::to_string(length) + " tokens needs " +
-                        std::to_string(layout(room(length, 1), staged).total_bytes) +
+                        std::to_string(layout(needed, staged).total_bytes) +
                         " bytes of workspace; the limit is " + std::to_string(limit_));
     }
     parts.push_back({first, end, int64_t{starts[end]} - starts[first]});
@@ -104,9 +120,11 @@ uint64_t DevicePlan::bytes(int64_t num_tokens, int32_t num_sequences) const {
       std::min(num_tokens, std::max(kMaxTokens, int64_t{architecture_.max_length()}));
   const int64_t sequences = std::min<int64_t>(num_sequences, kMaxSequences);
   // A recording has room for as many sequences as tokens, which more tokens may no longer have.
-  const Room largest_recorded = room(std::min(tokens, kMaxRecordedTokens), 0);
-  const StagedResults all{true, architecture_.embedding_size > 0};
-  const uint64_t bytes = std::max(layout(room(tokens, sequences), all).total_bytes,
+  const Room largest_recorded = room(std::min(tokens, kMaxRecordedTokens), 0, 0);
+  StagedResults all{};
+  for (const OutputKind kind : kRecordedOutputs)
+    all[static_cast<size_t>(kind)] = columns_of(kind, architecture_) > 0;
+  const uint64_t bytes = std::max(layout(room(tokens, sequences, 0), all).total_bytes,
                                   layout(largest_recorded, all).total_bytes);
   const uint64_t step = stream_.granularity();
   return (bytes + step - 1) / step * step;

@@ -13,23 +13,35 @@
 namespace vlt {
 namespace {
 
-bool has_dense(const Model& model) { return !model.dense().empty(); }
+// Whether the operation that makes an output finds the caller's array on the device by itself. The
+// others take an address when they are recorded.
+bool finds_its_array(OutputKind kind, const Architecture& architecture) {
+  return kind == OutputKind::kHidden ||
+         (kind == OutputKind::kEmbedding && !architecture.head(HeadKind::kEmbedding).has_dense());
+}
 
-// The operation of a dense step takes the address of its output when it is recorded, so an
-// embedding that ends in one is staged even where the caller's array is on the device.
 StagedResults staged_results(const Model& model, const Outputs& outputs) {
-  StagedResults staged;
-  staged.hidden = outputs.hidden.data && !outputs.hidden.on_device;
-  staged.embedding = outputs.embedding.data && (!outputs.embedding.on_device || has_dense(model));
+  StagedResults staged{};
+  for (const OutputKind kind : kOutputKinds)
+    staged[static_cast<size_t>(kind)] =
+        outputs.wants(kind) &&
+        !(outputs[kind].on_device && finds_its_array(kind, model.architecture()));
   return staged;
+}
+
+bool can_be_recorded(const Outputs& outputs) {
+  return !outputs.wants(OutputKind::kVocabulary) && !outputs.wants(OutputKind::kSparse);
 }
 
 // All that a recording bakes in besides the workspace's address.
 uint64_t recording_key(const Room& room, const StagedResults& staged, const Outputs& outputs) {
   uint64_t key = static_cast<uint64_t>(room.tokens);
-  for (const bool flag : {outputs.hidden.data != nullptr, outputs.embedding.data != nullptr,
-                          staged.hidden, staged.embedding, outputs.hidden.dtype == DType::kFloat32})
-    key = key << 1 | (flag ? 1 : 0);
+  const auto append = [&key](bool flag) { key = key << 1 | (flag ? 1 : 0); };
+  for (const OutputKind kind : kRecordedOutputs) {
+    append(outputs.wants(kind));
+    append(staged[static_cast<size_t>(kind)]);
+  }
+  append(outputs[OutputKind::kHidden].dtype == DType::kFloat32);
   return key;
 }
 
@@ -122,8 +134,9 @@ void DeviceSession::run(const PackedBatch& batch, const Outputs& outputs) {
   }
   const StopSignal::Run run(stop_);
   if (stream_->has_problem()) synchronize();  // of a run that returned before it was done
-  const bool stays_on_device = (!outputs.hidden.data || outputs.hidden.on_device) &&
-                               (!outputs.embedding.data || outputs.embedding.on_device);
+  const bool stays_on_device =
+      std::all_of(outputs.arrays.begin(), outputs.arrays.end(),
+                  [](const OutputArray& array) { return !array.data || array.on_device; });
   const bool waits = !batch.callers_stream || !stays_on_device;
   if (!stream_->enter(batch.callers_stream))
     throw Error(Status::kUnsupported,
@@ -168,9 +181,13 @@ void DeviceSession::run_parts(const PackedBatch& batch, const Outputs& outputs) 
   BatchArrays arrays{batch.num_tokens,  batch.num_sequences,   batch.token_ids,
                      batch.token_types, batch.sequence_starts, batch.pooling_starts,
                      batch.on_device,   batch.on_device};
+  if (outputs.wants(OutputKind::kVocabulary)) {
+    arrays.chosen_tokens = batch.chosen_tokens;
+    arrays.num_chosen = batch.num_chosen;
+  }
   std::vector<int32_t> starts, pooling;  // copies, where a batch on the device needs several parts
   std::vector<Part> parts{{0, batch.num_sequences, batch.num_tokens}};
-  if (!plan_.is_one_part(batch.num_tokens, batch.num_sequences, staged)) {
+  if (!plan_.is_one_part(batch.num_tokens, batch.num_sequences, arrays.num_chosen, staged)) {
     const auto count = static_cast<size_t>(batch.num_sequences);
     if (batch.on_device) {
       starts.resize(count + 1);
@@ -191,7 +208,7 @@ void DeviceSession::run_parts(const PackedBatch& batch, const Outputs& outputs) 
                          true};
       check_sequences(copied, model_->architecture());
     }
-    parts = plan_.parts(arrays.sequence_starts, batch.num_sequences, staged);
+    parts = plan_.parts(arrays.sequence_starts, batch.num_sequences, arrays.num_chosen, staged);
   }
   stats_.planning_seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -215,23 +232,39 @@ void DeviceSession::run_part(const BatchArrays& whole, const Part& part, const O
   if (arrays.token_types) arrays.token_types += first_token;
   if (arrays.pooling_starts) arrays.pooling_starts += part.first;
 
+  int64_t first_chosen = 0;
+  if (whole.num_chosen > 0) {
+    const int32_t* all = whole.chosen_tokens;
+    const int32_t* end = all + whole.num_chosen;
+    arrays.chosen_tokens = std::lower_bound(all, end, first_token);
+    first_chosen = arrays.chosen_tokens - all;
+    arrays.num_chosen = static_cast<int32_t>(
+        std::lower_bound(arrays.chosen_tokens, end, first_token + part.num_tokens) -
+        arrays.chosen_tokens);
+  }
+
   const Architecture& a = model_->architecture();
   Outputs mine = outputs;
-  if (mine.hidden.data)
-    mine.hidden.data = advanced(mine.hidden.data, first_token, a.hidden_size, mine.hidden.dtype);
-  if (mine.embedding.data)
-    mine.embedding.data =
-        advanced(mine.embedding.data, part.first, a.embedding_size, mine.embedding.dtype);
+  for (const OutputKind kind : kOutputKinds) {
+    if (!mine.wants(kind)) continue;
+    const RowsOf of = rows_of(kind);
+    const int64_t first = of == RowsOf::kTokens      ? first_token
+                          : of == RowsOf::kSequences ? part.first
+                                                     : first_chosen;
+    mine[kind].data = advanced(mine[kind].data, first, columns_of(kind, a), mine[kind].dtype);
+  }
 
-  const Room room = DevicePlan::room(arrays.num_tokens, arrays.num_sequences);
-  const bool record = recording_ && room.recordable;
+  const Room room = DevicePlan::room(arrays.num_tokens, arrays.num_sequences, arrays.num_chosen);
+  const bool record = recording_ && room.recordable && can_be_recorded(outputs);
   Workspace workspace = acquire(room, mine);
   if (!record) {
     // Nothing is baked in, so the operations may know the true sizes.
     workspace.room.max_tokens = arrays.num_tokens;
     workspace.room.max_sequences = arrays.num_sequences;
   }
-  stream_->upload(workspace.room, arrays, workspace.results);
+  const auto result = [&](OutputKind kind) { return workspace.results[static_cast<size_t>(kind)]; };
+  stream_->upload(workspace.room, arrays,
+                  {result(OutputKind::kHidden), result(OutputKind::kEmbedding)});
   if (record) {
     stream_->replay(recording_key(room, staged_results(*model_, mine), mine),
                     [&] { forward_part(workspace, {}, mine, nullptr); });
@@ -264,19 +297,38 @@ DeviceSession::Workspace DeviceSession::acquire(const Room& room, const Outputs&
   if (poison_) stream_->fill(block, 0xff, layout.total_bytes);
 
   Workspace workspace;
-  workspace.room = {block, room.tokens, room.sequences};
+  workspace.room = {block, room.tokens, room.sequences, room.chosen};
   workspace.activations = block + layout.activations;
-  workspace.results.hidden = staged.hidden ? block + layout.hidden : outputs.hidden.data;
-  workspace.results.embedding =
-      staged.embedding ? block + layout.embedding : outputs.embedding.data;
+  for (size_t i = 0; i < staged.size(); ++i)
+    workspace.results[i] = staged[i] ? block + layout.results[i] : outputs.arrays[i].data;
   return workspace;
+}
+
+// An output's rows: where the operation finds them, or at their place in the workspace.
+Matrix DeviceSession::result_of(OutputKind kind, const Workspace& workspace,
+                                const Outputs& outputs) const {
+  const Architecture& a = model_->architecture();
+  const BatchRoom& room = workspace.room;
+  const int64_t columns = columns_of(kind, a);
+  Matrix rows{workspace.results[static_cast<size_t>(kind)], room.max_tokens, columns, columns,
+              outputs[kind].dtype};
+  rows.rows_of = rows_of(kind);
+  if (rows.rows_of == RowsOf::kSequences) rows.rows = room.max_sequences;
+  if (rows.rows_of == RowsOf::kChosen) rows.rows = room.max_chosen;
+  if (finds_its_array(kind, a)) {
+    rows.data =
+        kind == OutputKind::kHidden ? stream_->hidden_slot(room) : stream_->embedding_slot(room);
+    rows.indirect = true;
+  }
+  return rows;
 }
 
 void DeviceSession::forward_part(const Workspace& workspace, const BatchArrays& arrays,
                                  const Outputs& outputs, Observer* observer) {
   const Architecture& a = model_->architecture();
   const BatchRoom& room = workspace.room;
-  Operations& plain = stream_->begin(room, {a.max_length(), a.num_heads, a.head_size});
+  Operations& plain =
+      stream_->begin(room, {a.max_length(), a.num_heads, a.head_size, a.has_relative()});
   std::optional<ObservedOperations> observed;
   if (observer) observed.emplace(plain, *observer);
   Operations& operations = observed ? *observed : plain;
@@ -287,26 +339,17 @@ void DeviceSession::forward_part(const Workspace& workspace, const BatchArrays& 
     sequences.sequence_starts = arrays.sequence_starts;
     sequences.num_sequences = arrays.num_sequences;
   }
-  Activations x =
-      plan_.activations().place(workspace.activations, room.max_tokens, room.max_sequences);
+  const Activations x = plan_.activations().place(workspace.activations, room.max_tokens,
+                                                  room.max_sequences, room.max_chosen);
   Matrix states = x.states;
-  if (outputs.hidden.data)
-    states = {stream_->hidden_slot(room), room.max_tokens, a.hidden_size, a.hidden_size,
-              outputs.hidden.dtype,       RowsOf::kTokens, true};
+  if (outputs.wants(OutputKind::kHidden))
+    states = result_of(OutputKind::kHidden, workspace, outputs);
+  if (x.first_states.data && outputs.needs_first_tokens_only(a)) states = x.first_states;
   if (!forward(*model_, sequences, x, states, operations)) return;
-  if (!outputs.embedding.data) return;
-  Matrix out{stream_->embedding_slot(room),
-             room.max_sequences,
-             a.embedding_size,
-             a.embedding_size,
-             DType::kFloat32,
-             RowsOf::kSequences,
-             true};
-  if (has_dense(*model_)) {
-    out.data = workspace.results.embedding;
-    out.indirect = false;
-  }
-  embed(*model_, sequences, states, x, out, operations);
+  for (const OutputKind kind : kOutputKinds)
+    if (kind != OutputKind::kHidden && outputs.wants(kind))
+      run_head(kind, *model_, sequences, states, x, result_of(kind, workspace, outputs),
+               operations);
 }
 
 // Copies staged results to the caller.
@@ -322,8 +365,13 @@ void DeviceSession::fetch(const Workspace& workspace, const BatchArrays& arrays,
       stream_->download(to.data, from, bytes);
     }
   };
-  copy(outputs.hidden, workspace.results.hidden, arrays.num_tokens, a.hidden_size);
-  copy(outputs.embedding, workspace.results.embedding, arrays.num_sequences, a.embedding_size);
+  for (const OutputKind kind : kOutputKinds) {
+    const RowsOf of = rows_of(kind);
+    const int64_t rows = of == RowsOf::kTokens      ? arrays.num_tokens
+                         : of == RowsOf::kSequences ? arrays.num_sequences
+                                                    : arrays.num_chosen;
+    copy(outputs[kind], workspace.results[static_cast<size_t>(kind)], rows, columns_of(kind, a));
+  }
 }
 
 uint64_t DeviceSession::workspace_bytes(int64_t num_tokens, int32_t num_sequences,
@@ -352,15 +400,14 @@ void DeviceSession::record_buckets(int64_t num_tokens) {
   const int64_t most = std::min(num_tokens, DevicePlan::kMaxRecordedTokens);
   char place = 0;  // any address: results are found through the batch when the work is replayed
   for (const bool on_device : {false, true})
-    for (const bool embedding : {false, true}) {
+    for (const OutputKind kind : kRecordedOutputs) {
+      if (columns_of(kind, model_->architecture()) == 0) continue;
       Outputs outputs;
-      OutputArray& wanted = embedding ? outputs.embedding : outputs.hidden;
-      if (embedding && model_->architecture().embedding_size == 0) continue;
-      wanted = {&place, DType::kFloat32, on_device};
+      outputs[kind] = {&place, DType::kFloat32, on_device};
       for (int64_t tokens = 1; tokens <= most;) {
-        const Room room = DevicePlan::room(tokens, 1);
+        const Room room = DevicePlan::room(tokens, 1, 0);
         const StagedResults staged = staged_results(*model_, outputs);
-        if (!plan_.is_one_part(room.tokens, 1, staged)) break;
+        if (!plan_.is_one_part(room.tokens, 1, 0, staged)) break;
         const Workspace workspace = acquire(room, outputs);
         stream_->record(recording_key(room, staged, outputs),
                         [&] { forward_part(workspace, {}, outputs, nullptr); });

@@ -26,13 +26,14 @@ class DeviceSession final : public Session {
   struct Workspace {
     BatchRoom room;
     std::byte* activations = nullptr;
-    DeviceResults results;  // staging, or the caller's arrays
+    std::array<void*, kOutputKinds.size()> results{};  // staging, or the caller's arrays
   };
 
   void abandon(bool waits);
   void run_parts(const PackedBatch& batch, const Outputs& outputs);
   void run_part(const BatchArrays& whole, const Part& part, const Outputs& outputs);
   Workspace acquire(const Room& room, const Outputs& outputs);
+  Matrix result_of(OutputKind kind, const Workspace& workspace, const Outputs& outputs) const;
   void forward_part(const Workspace& workspace, const BatchArrays& arrays, const Outputs& outputs,
                     Observer* observer);
   void fetch(const Workspace& workspace, const BatchArrays& arrays, const Outputs& outputs);

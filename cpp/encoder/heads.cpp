@@ -88,8 +88,7 @@ void score_words(const Model& model, const Sequences& sequences, const Matrix& s
 
 void run_head(OutputKind kind, const Model& model, const Sequences& sequences, const Matrix& states,
               const Activations& x, const Matrix& out, Operations& ops) {
-  if (kind == OutputKind::kVocabulary)
-    return score_chosen(model, sequences, states, x, out, ops);
+  if (kind == OutputKind::kVocabulary) return score_chosen(model, sequences, states, x, out, ops);
   if (kind == OutputKind::kSparse) return score_words(model, sequences, states, x, out, ops);
   const HeadKind head = *head_of(kind);
   const bool of_tokens = kind == OutputKind::kTokenLogits;

@@ -13,9 +13,13 @@ namespace vlt {
 
 // Values index Outputs.
 enum class OutputKind { kHidden, kEmbedding, kLogits, kTokenLogits, kVocabulary, kSparse };
-inline constexpr std::array kOutputKinds = {OutputKind::kHidden,      OutputKind::kEmbedding,
-                                            OutputKind::kLogits,      OutputKind::kTokenLogits,
-                                            OutputKind::kVocabulary,  OutputKind::kSparse};
+inline constexpr std::array kOutputKinds = {OutputKind::kHidden,     OutputKind::kEmbedding,
+                                            OutputKind::kLogits,     OutputKind::kTokenLogits,
+                                            OutputKind::kVocabulary, OutputKind::kSparse};
+
+// Those that a recorded forward pass can give: the others' rows are as long as a vocabulary.
+inline constexpr std::array kRecordedOutputs = {OutputKind::kHidden, OutputKind::kEmbedding,
+                                                OutputKind::kLogits, OutputKind::kTokenLogits};
 
 inline RowsOf rows_of(OutputKind kind) {
   switch (kind) {
@@ -61,9 +65,7 @@ struct Outputs {
   std::array<OutputArray, kOutputKinds.size()> arrays;
 
   OutputArray& operator[](OutputKind kind) { return arrays[static_cast<size_t>(kind)]; }
-  const OutputArray& operator[](OutputKind kind) const {
-    return arrays[static_cast<size_t>(kind)];
-  }
+  const OutputArray& operator[](OutputKind kind) const { return arrays[static_cast<size_t>(kind)]; }
   bool wants(OutputKind kind) const { return (*this)[kind].data != nullptr; }
 
   // Whether all that is wanted looks at one token a sequence only, and something is.

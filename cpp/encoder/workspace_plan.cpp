@@ -17,8 +17,7 @@ WorkspacePlan::WorkspacePlan(const Model& model, int num_workers, uint64_t limit
       activations_(architecture_, backend_, red_zone_bytes) {}
 
 uint64_t WorkspacePlan::scratch_bytes(int64_t longest) const {
-  return backend_.scratch_bytes(longest, architecture_.head_size,
-                                architecture_.num_relative_rows);
+  return backend_.scratch_bytes(longest, architecture_.head_size, architecture_.num_relative_rows);
 }
 
 uint64_t WorkspacePlan::whole(uint64_t bytes) const {

@@ -54,25 +54,25 @@ constexpr NameTable<Similarity, 4> kSimilarities = {{{"cosine", Similarity::kCos
                                                      {"manhattan", Similarity::kManhattan}}};
 
 constexpr std::array kKnownKeys = std::to_array<std::string_view>({
-    "format",           "format_version",
-    "family",           "num_layers",
-    "hidden_size",      "num_heads",
-    "head_size",        "intermediate_size",
-    "vocab_size",       "num_positions",
-    "num_token_types",  "position_offset",
-    "position_kind",    "norm_kind",
-    "norm_place",       "norm_eps",
-    "activation",       "embedding_size",
-    "layer_order",      "distance_bias",
-    "relative_rows",    "relative_terms",
-    "score_scale",      "convolution",
-    "embedding_head",   "convolution_activation",
-    "sequence_head",    "token_head",
-    "vocabulary_head",  "problem",
-    "sparse",           "mask_token",
-    "max_length",       "pooling_include_prompt",
-    "lower_case",       "default_prompt",
-    "similarity",       "name",
+    "format",          "format_version",
+    "family",          "num_layers",
+    "hidden_size",     "num_heads",
+    "head_size",       "intermediate_size",
+    "vocab_size",      "num_positions",
+    "num_token_types", "position_offset",
+    "position_kind",   "norm_kind",
+    "norm_place",      "norm_eps",
+    "activation",      "embedding_size",
+    "layer_order",     "distance_bias",
+    "relative_rows",   "relative_terms",
+    "score_scale",     "convolution",
+    "embedding_head",  "convolution_activation",
+    "sequence_head",   "token_head",
+    "vocabulary_head", "problem",
+    "sparse",          "mask_token",
+    "max_length",      "pooling_include_prompt",
+    "lower_case",      "default_prompt",
+    "similarity",      "name",
     "created_by",
 });
 constexpr std::array<std::string_view, 2> kNamedPrefixes = {"prompt.", "label."};
@@ -155,8 +155,9 @@ void read_scores(const WeightsFile& file, const MetadataReader& reader,
   if (reader.has("distance_bias"))
     architecture.distance_bias = reader.one_of("distance_bias", kBooleans);
   if (reader.has("relative_rows") != reader.has("relative_terms"))
-    refuse_file(file.name(), "its metadata has one of relative_rows and relative_terms, expected "
-                             "both or neither");
+    refuse_file(file.name(),
+                "its metadata has one of relative_rows and relative_terms, expected "
+                "both or neither");
   if (!reader.has("relative_rows")) return;
   const RelativeTerms terms = reader.one_of("relative_terms", kRelativeTerms);
   architecture.relative_keys = terms != RelativeTerms::kQueries;

@@ -56,13 +56,13 @@ struct Architecture {
   int32_t head_size = 0;    // D; A·D need not be H
   int32_t intermediate_size = 0;
   int32_t vocab_size = 0;
-  int32_t embedding_size = 0;      // E
+  int32_t embedding_size = 0;        // E
   bool projects_embeddings = false;  // from E to H; otherwise E is H
-  int32_t num_positions = 0;       // rows of the position table
-  bool has_positions = true;       // the table is there
-  int32_t num_token_types = 0;     // 0: no token types
-  int32_t position_offset = 0;     // row of the first token, below num_positions
-  float norm_eps = 0;              // a positive normal number
+  int32_t num_positions = 0;         // rows of the position table
+  bool has_positions = true;         // the table is there
+  int32_t num_token_types = 0;       // 0: no token types
+  int32_t position_offset = 0;       // row of the first token, below num_positions
+  float norm_eps = 0;                // a positive normal number
   Activation activation = Activation::kGelu;
 
   float score_scale = 0;       // of the products of queries and keys

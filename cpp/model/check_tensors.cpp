@@ -85,10 +85,11 @@ void check_tied_decoder(const Architecture& a, const WeightsFile& file) {
   if (head.steps.empty() || file.find("vocabulary_head.decoder.weight") != nullptr) return;
   const int64_t size = head.steps.back().input_size;
   if (size != a.embedding_size)
-    refuse_file(file.name(), "lacks the tensor 'vocabulary_head.decoder.weight'; embeddings.word "
-                             "cannot take its place, as it has " +
-                                 std::to_string(a.embedding_size) + " columns and rows of " +
-                                 std::to_string(size) + " come before the decoder");
+    refuse_file(file.name(),
+                "lacks the tensor 'vocabulary_head.decoder.weight'; embeddings.word "
+                "cannot take its place, as it has " +
+                    std::to_string(a.embedding_size) + " columns and rows of " +
+                    std::to_string(size) + " come before the decoder");
 }
 
 ShapeTable expected_shapes(const Architecture& a, const WeightsFile& file) {

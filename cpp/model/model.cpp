@@ -53,8 +53,7 @@ Model::Model(const WeightsFile& file, std::unique_ptr<Backend> backend)
     convolution_.kernel = load_linear(file, "convolution", "convolution");
     convolution_.norm = load_norm(file, "convolution.norm");
   }
-  for (const HeadKind kind : kHeadKinds)
-    heads_[static_cast<size_t>(kind)] = load_head(file, kind);
+  for (const HeadKind kind : kHeadKinds) heads_[static_cast<size_t>(kind)] = load_head(file, kind);
   if (const TensorEntry* tokenizer = file.find("tokenizer.json"))
     tokenizer_ = file.read_bytes(*tokenizer);
 }
