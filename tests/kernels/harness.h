@@ -66,9 +66,10 @@ class GuardedMatrix {
 
 // Runs body on a stream of the backend with its own scratch, all workers together.
 inline void run_together(const HostBackend& backend, int workers, int64_t max_length,
-                         int64_t head_size, const std::function<void(Operations&)>& body) {
+                         int64_t head_size, const std::function<void(Operations&)>& body,
+                         int64_t num_relative_rows = 0) {
   const std::unique_ptr<Stream> stream = backend.create_stream(workers);
-  const uint64_t bytes = backend.scratch_bytes(max_length, head_size, 0);
+  const uint64_t bytes = backend.scratch_bytes(max_length, head_size, num_relative_rows);
   const int active = std::min(workers, stream->num_workers());
   const uint64_t floats = bytes / sizeof(float) * static_cast<uint64_t>(active) + 32;
   std::vector<float> scratch(floats, std::numeric_limits<float>::quiet_NaN());
@@ -128,7 +129,9 @@ class Report {
 
 int test_linear(const HostBackend& backend);
 int test_attention(const HostBackend& backend);
+int test_relative(const HostBackend& backend);
 int test_rows(const HostBackend& backend);
+int test_moves(const HostBackend& backend);
 int test_red_zones(const HostBackend& backend);
 int test_device_plan(const HostBackend& backend);  // needs no backend, but its name
 #if defined(VLT_CUDA)

@@ -1,10 +1,11 @@
-// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones|device_plan].
+// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [TEST], where TEST is one of the
+// names below.
 // Exit status: 0 all passed, 1 some failed, 2 wrong usage, 77 this machine cannot run the backend.
 #include "harness.h"
 
 int main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
-    std::printf("usage: vlt_kernel_tests BACKEND [linear|attention|rows|red_zones|device_plan]\n");
+    std::printf("usage: vlt_kernel_tests BACKEND [TEST]\n");
     return 2;
   }
   const vlt::BackendChoice choice = vlt::choose_cpu_backend(argv[1]);
@@ -22,7 +23,9 @@ int main(int argc, char** argv) {
   };
   run_if_wanted("linear", vlt::tests::test_linear);
   run_if_wanted("attention", vlt::tests::test_attention);
+  run_if_wanted("relative", vlt::tests::test_relative);
   run_if_wanted("rows", vlt::tests::test_rows);
+  run_if_wanted("moves", vlt::tests::test_moves);
   run_if_wanted("red_zones", vlt::tests::test_red_zones);
   run_if_wanted("device_plan", vlt::tests::test_device_plan);
 #if defined(VLT_CUDA)

@@ -1,4 +1,4 @@
-// embed_layernorm, pool and normalize against the reference, at widths around every vector length.
+// embed_layernorm, layernorm, pool and normalize against the reference, at widths around every vector length.
 #include "harness.h"
 
 #include "kernels/reference/reference_backend.h"
@@ -27,11 +27,17 @@ void check_embedding(const HostBackend& backend, const HostBackend& reference, R
   for (int32_t t = 0; t < kTokens; ++t) ids.push_back(t * 7 % kVocabulary), types.push_back(t % 2);
   Sequences s = sequences();
   s.token_ids = ids.data();
-  for (const bool with_types : {false, true}) {
+  for (const int optional : {0, 1, 2, 3}) {
+    const bool with_types = optional & 1, with_positions = optional & 2;
     s.token_types = with_types ? types.data() : nullptr;
-    EmbeddingTables tables{
-        word.data(),        position.data(), with_types ? type.data() : nullptr, kVocabulary,
-        with_types ? 2 : 0, kOffset,         {weight.data(), bias.data(), 1e-5f}};
+    EmbeddingTables tables;
+    tables.word = word.data();
+    tables.position = with_positions ? position.data() : nullptr;
+    tables.token_type = with_types ? type.data() : nullptr;
+    tables.vocab_size = kVocabulary;
+    tables.num_token_types = with_types ? 2 : 0;
+    tables.position_offset = kOffset;
+    tables.norm = {weight.data(), bias.data(), 1e-5f};
     const auto run = [&](const HostBackend& b, int workers, GuardedMatrix& out) {
       run_together(b, workers, 65, 16,
                    [&](Operations& o) { o.embed_layernorm(s, tables, out.view()); });
@@ -42,11 +48,44 @@ void check_embedding(const HostBackend& backend, const HostBackend& reference, R
       GuardedMatrix out(kTokens, cols, cols + 3);
       run(backend, workers, out);
       // normalised values are of order 1, made by a handful of roundings of sums of three
-      report.compare("embed_layernorm H=" + std::to_string(cols) + " types=" +
-                         std::to_string(with_types) + " workers=" + std::to_string(workers),
+      report.compare("embed_layernorm H=" + std::to_string(cols) + " optional=" +
+                         std::to_string(optional) + " workers=" + std::to_string(workers),
                      out, expected, [&](int64_t i, int64_t j) {
                        return kEps * (24 + 8 * std::fabs(expected.view().row(i)[j]));
                      });
+    }
+  }
+}
+
+void check_layernorm(const HostBackend& backend, const HostBackend& reference, Report& report,
+                     int64_t cols) {
+  const auto values = random_floats(kTokens * cols, 1, 2, 1),
+             other = random_floats(kTokens * cols, 2), weight = random_floats(cols, 4, 0.3f, 1),
+             bias = random_floats(cols, 5);
+  const NormWeights norm{weight.data(), bias.data(), 1e-5f};
+  GuardedMatrix in(kTokens, cols, backend.row_stride(cols), values);
+  GuardedMatrix residual(kTokens, cols, cols + 2, other);
+  const Matrix added = residual.view();
+  for (const Matrix* addend : {static_cast<const Matrix*>(nullptr), &added}) {
+    const auto run = [&](const HostBackend& b, int workers, GuardedMatrix& from,
+                         GuardedMatrix& to) {
+      run_together(b, workers, 65, 16,
+                   [&](Operations& o) { o.layernorm(from.view(), addend, norm, to.view()); });
+    };
+    GuardedMatrix expected(kTokens, cols, cols);
+    run(reference, 1, in, expected);
+    // as for embeddings
+    const auto bound = [&](int64_t i, int64_t j) {
+      return kEps * (24 + 8 * std::fabs(expected.view().row(i)[j]));
+    };
+    const std::string name =
+        "layernorm H=" + std::to_string(cols) + " residual=" + std::to_string(addend != nullptr);
+    for (const int workers : {1, 2, 3}) {
+      GuardedMatrix out(kTokens, cols, cols + 3), in_place(kTokens, cols, cols + 1, values);
+      run(backend, workers, in, out);
+      report.compare(name + " workers=" + std::to_string(workers), out, expected, bound);
+      run(backend, workers, in_place, in_place);
+      report.compare(name + " in place", in_place, out, [](int64_t, int64_t) { return 0.0; });
     }
   }
 }
@@ -101,6 +140,7 @@ int test_rows(const HostBackend& backend) {
   // over 2 or 3 values a norm may amplify rounding without bound
   for (const int64_t cols : {4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 312, 384, 1024}) {
     check_embedding(backend, *reference, report, cols);
+    check_layernorm(backend, *reference, report, cols);
     check_pooling(backend, *reference, report, cols);
     check_normalize(backend, *reference, report, cols);
   }

@@ -11,18 +11,18 @@
 #pragma once
 
 #include "kernels/cpu/micro_gemm.h"
+#include "kernels/cpu/relative.h"
 #include "kernels/cpu/simd_math.h"
 
 namespace vlt::VLT_KERNELS {
 
-inline int64_t num_panels(int64_t cols) { return (cols + kPanelWidth - 1) / kPanelWidth; }
-
 // One cache line more than whole panels: rows of a strip then start in different cache sets.
 inline int64_t score_stride(int64_t length) { return num_panels(length) * kPanelWidth + 16; }
 
-inline int64_t attention_scratch(int64_t length, int64_t head_size) {
+inline int64_t attention_scratch(int64_t length, int64_t head_size, int64_t num_relative_rows) {
   return num_panels(length) * head_size * kPanelWidth +
-         num_panels(head_size) * length * kPanelWidth + kStripRows * score_stride(length);
+         num_panels(head_size) * length * kPanelWidth + kStripRows * score_stride(length) +
+         relative_scratch(length, num_relative_rows);
 }
 
 // panels[p][d][j] = key[p · width + j][d], zero past L
@@ -82,6 +82,11 @@ inline float softmax_row(float* scores, int64_t length, float scale) {
   return reduce_add(sum);
 }
 
+inline void scale_and_add(float* scores, int64_t length, float scale, const float* bias) {
+  for (int64_t j = 0; j < length; j += Vec::kLanes)
+    store(scores + j, fma(load(scores + j), broadcast(scale), load(bias + j)));
+}
+
 inline void scale_row(float* row, int64_t cols, float factor) {
   for (int64_t j = 0; j < cols; ++j) row[j] *= factor;
 }
@@ -96,6 +101,8 @@ inline void attention(const AttentionHead& h) {
   pack_keys(h.key, h.stride, h.length, h.head_size, keys);
   pack_values(h.value, h.stride, h.length, h.head_size, values);
 
+  const RelativeTerms relative(h, scores + kStripRows * stride);
+
   const Strips strips(h.row_end - h.row_begin);
   for (int64_t strip = 0; strip < strips.count; ++strip) {
     const int64_t row = h.row_begin + strips.begin(strip);
@@ -105,16 +112,20 @@ inline void attention(const AttentionHead& h) {
     product.in = h.query + row * h.stride;
     product.in_stride = h.stride;
     product.inputs = h.head_size;
+    product.panels = keys;
+    product.panel_stride = key_stride;
+    product.out = scores;
     product.out_stride = stride;
-    for (int64_t panel = 0; panel < num_panels(h.length); ++panel) {
-      product.panels = keys + panel * key_stride;
-      product.out = scores + panel * kPanelWidth;
-      run_tile<kStripRows, kPanelVectors>(rows, product);
-    }
+    run_panels(rows, num_panels(h.length), product);
+    relative.add(row, rows, scores, stride);
 
     float sums[kStripRows];
-    for (int64_t i = 0; i < rows; ++i)
-      sums[i] = softmax_row(scores + i * stride, h.length, h.scale);
+    for (int64_t i = 0; i < rows; ++i) {
+      float* of_row = scores + i * stride;
+      const float* bias = h.relative.bias ? h.relative.bias - (row + i) : nullptr;
+      if (bias) scale_and_add(of_row, h.length, h.scale, bias);
+      sums[i] = softmax_row(of_row, h.length, bias ? 1.0f : h.scale);
+    }
 
     Tile mix{};
     mix.in = scores;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cfenv>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -74,19 +75,15 @@ class CpuBackend final : public HostBackend {
 
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
                                int64_t inputs, WeightPool& pool) const override {
-    const int64_t width = kernels_.panel_width;
-    const int64_t panels = (outputs + width - 1) / width;
+    const int64_t padded = padded_to_panels(outputs);
     LinearWeights prepared;
-    const auto count = static_cast<uint64_t>(panels * width * (inputs + 1));
-    auto* out = static_cast<float*>(pool.allocate(count * sizeof(float)));
-    prepared.data = out;
-    for (int64_t column = 0; column < panels * width; column += width)
-      for (int64_t k = 0; k < inputs; ++k)
-        for (int64_t j = column; j < column + width; ++j)
-          *out++ = j < outputs ? weight[j * inputs + k] : 0.0f;
-    std::fill(out, out + panels * width, 0.0f);
-    if (bias) std::copy(bias, bias + outputs, out);
-    prepared.bias = out;
+    auto* panels = allocate<float>(padded * (inputs + 1), pool);
+    prepared.data = panels;
+    float* padded_bias =
+        pack_panels([&](int64_t j) { return weight + j * inputs; }, outputs, inputs, panels);
+    std::fill(padded_bias, padded_bias + padded, 0.0f);
+    if (bias) std::copy(bias, bias + outputs, padded_bias);
+    prepared.bias = padded_bias;
     prepared.outputs = outputs;
     prepared.inputs = inputs;
     return prepared;
@@ -99,13 +96,38 @@ class CpuBackend final : public HostBackend {
     return whole_lines % 512 == 0 ? whole_lines + 16 : whole_lines;
   }
 
-  RelativeWeights prepare_relative(const RelativeTensors&, WeightPool&) const override {
-    return {};
+  // The layout that RelativeHead asks for, head after head. Rows that no distance has are left out,
+  // so that from one distance to the next the row grows by one at most.
+  RelativeWeights prepare_relative(const RelativeTensors& tensors,
+                                   WeightPool& pool) const override {
+    RelativeWeights prepared;
+    const int64_t distances = prepared.num_distances = tensors.num_distances;
+    const int64_t read_behind = kernels_.panel_width;
+    if (tensors.bias) {
+      const int64_t count = tensors.num_heads * distances;
+      auto* bias = allocate<float>(count + read_behind, pool);
+      prepared.bias = bias;
+      std::fill_n(std::copy_n(tensors.bias, count, bias), read_behind, 0.0f);
+    }
+    if (!tensors.row) return prepared;
+
+    std::vector<int64_t> kept;
+    auto* row = allocate<int32_t>(distances + read_behind, pool);
+    prepared.row = row;
+    for (int64_t i = 0; i < distances; ++i) {
+      if (kept.empty() || kept.back() != tensors.row[i]) kept.push_back(tensors.row[i]);
+      row[i] = static_cast<int32_t>(kept.size()) - 1;
+    }
+    std::fill_n(row + distances, read_behind, row[distances - 1]);
+    prepared.num_rows = static_cast<int64_t>(kept.size());
+    prepared.key_rows = pack_heads(tensors.key_rows, kept, tensors, pool);
+    prepared.query_rows = pack_heads(tensors.query_rows, kept, tensors, pool);
+    return prepared;
   }
 
   uint64_t scratch_bytes(int64_t max_length, int64_t head_size,
-                         int64_t /*num_relative_rows*/) const override {
-    const int64_t floats = kernels_.attention_scratch(max_length, head_size);
+                         int64_t num_relative_rows) const override {
+    const int64_t floats = kernels_.attention_scratch(max_length, head_size, num_relative_rows);
     return (static_cast<uint64_t>(floats) * sizeof(float) + 63) / 64 * 64;
   }
 
@@ -114,6 +136,43 @@ class CpuBackend final : public HostBackend {
   }
 
  private:
+  template <typename T>
+  static T* allocate(int64_t count, WeightPool& pool) {
+    return static_cast<T*>(pool.allocate(static_cast<uint64_t>(count) * sizeof(T)));
+  }
+
+  int64_t padded_to_panels(int64_t outputs) const {
+    const int64_t width = kernels_.panel_width;
+    return (outputs + width - 1) / width * width;
+  }
+
+  // out [ceil(N / width), K, width] of rows row_of(0 … N - 1), each of K; zeros past N. Returns its
+  // end.
+  template <typename RowOf>
+  float* pack_panels(const RowOf& row_of, int64_t outputs, int64_t inputs, float* out) const {
+    const int64_t width = kernels_.panel_width;
+    for (int64_t column = 0; column < outputs; column += width)
+      for (int64_t k = 0; k < inputs; ++k)
+        for (int64_t j = column; j < column + width; ++j)
+          *out++ = j < outputs ? row_of(j)[k] : 0.0f;
+    return out;
+  }
+
+  // The kept ones of rows [R, A·D] as panels of every head, or null where there are none.
+  const float* pack_heads(const float* rows, const std::vector<int64_t>& kept,
+                          const RelativeTensors& tensors, WeightPool& pool) const {
+    if (!rows) return nullptr;
+    const int64_t head_size = tensors.head_size, inner = tensors.num_heads * head_size;
+    const auto num_rows = static_cast<int64_t>(kept.size());
+    auto* panels = allocate<float>(padded_to_panels(num_rows) * inner, pool);
+    float* out = panels;
+    for (int64_t column = 0; column < inner; column += head_size)
+      out = pack_panels(
+          [&](int64_t r) { return rows + kept[static_cast<size_t>(r)] * inner + column; }, num_rows,
+          head_size, out);
+    return panels;
+  }
+
   const KernelTable& kernels_;
 };
 

@@ -11,6 +11,31 @@ constexpr int64_t kRowBlock = 252;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// The sequence that holds a row, or would: the last one that begins there or before.
+int32_t sequence_of(const Sequences& sequences, int64_t row) {
+  const int32_t* starts = sequences.sequence_starts;
+  const int32_t* next = std::upper_bound(starts, starts + sequences.num_sequences + 1,
+                                         static_cast<int32_t>(row) + starts[0]);
+  return static_cast<int32_t>(next - starts) - 1;
+}
+
+// One head's part of what CpuBackend::prepare_relative laid out.
+RelativeHead relative_head(const RelativeWeights& weights, int head, int64_t head_size,
+                           int64_t panel_width) {
+  const int64_t middle = weights.num_distances / 2;
+  const int64_t panels = divide_up(weights.num_rows, panel_width) * panel_width * head_size;
+  const auto part = [&](const void* values, int64_t begin) {
+    return values ? static_cast<const float*>(values) + begin : nullptr;
+  };
+  RelativeHead h;
+  h.bias = part(weights.bias, head * weights.num_distances + middle);
+  h.row = weights.row ? weights.row + middle : nullptr;
+  h.key_rows = part(weights.key_rows, head * panels);
+  h.query_rows = part(weights.query_rows, head * panels);
+  h.num_rows = weights.num_rows;
+  return h;
+}
+
 }  // namespace
 
 void CpuOperations::wait_for_others() {
@@ -29,11 +54,7 @@ void CpuOperations::embed_layernorm(const Sequences& sequences, const EmbeddingT
                                     const Matrix& out) {
   const int64_t cols = out.cols;
   const Range rows = share(sequences.num_tokens());
-  const int32_t* starts = sequences.sequence_starts;
-  // the sequence that holds this worker's first row
-  const int32_t* next = std::upper_bound(starts, starts + sequences.num_sequences + 1,
-                                         static_cast<int32_t>(rows.begin) + starts[0]);
-  int32_t sequence = static_cast<int32_t>(next - starts) - 1;
+  int32_t sequence = sequence_of(sequences, rows.begin);
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     while (row >= sequences.first_row(sequence + 1)) ++sequence;
     const int64_t position = row - sequences.first_row(sequence) + tables.position_offset;
@@ -71,15 +92,20 @@ int CpuOperations::row_splits(int64_t rows, int64_t panels) const {
   return best;
 }
 
-void CpuOperations::norm_rows(const Matrix& rows, const NormWeights& norm, Range range) {
+void CpuOperations::norm_rows(const Matrix& in, const Matrix* residual, const NormWeights& norm,
+                              const Matrix& out, Range range) {
   NormBlock n;
-  n.in = n.out = rows.row(range.begin);
-  n.in_stride = n.out_stride = rows.stride;
+  n.in = in.row(range.begin);
+  n.in_stride = in.stride;
+  n.residual = residual ? residual->row(range.begin) : nullptr;
+  n.residual_stride = residual ? residual->stride : 0;
+  n.out = out.row(range.begin);
+  n.out_stride = out.stride;
   n.weight = norm.weight;
   n.bias = norm.bias;
   n.epsilon = norm.epsilon;
   n.rows = range.end - range.begin;
-  n.cols = rows.cols;
+  n.cols = out.cols;
   kernels_.layernorm(n);
 }
 
@@ -112,11 +138,11 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
     b.row_begin = rows.begin + block.begin;
     b.row_end = rows.begin + block.end;
     kernels_.linear(b);
-    if (norm && panel_parts == 1) norm_rows(out, *norm, {b.row_begin, b.row_end});
+    if (norm && panel_parts == 1) norm_rows(out, nullptr, *norm, out, {b.row_begin, b.row_end});
   }
   wait_for_others();
   if (norm && panel_parts > 1) {
-    norm_rows(out, *norm, share(out.rows));
+    norm_rows(out, nullptr, *norm, out, share(out.rows));
     wait_for_others();
   }
 }
@@ -134,29 +160,25 @@ void CpuOperations::linear_residual_layernorm(const Matrix& in, const LinearWeig
 
 void CpuOperations::layernorm(const Matrix& in, const Matrix* residual, const NormWeights& norm,
                               const Matrix& out) {
-  const Range rows = share(in.rows);
-  for (int64_t r = rows.begin; r < rows.end; ++r)
-    for (int64_t j = 0; j < in.cols; ++j)
-      out.row(r)[j] = in.row(r)[j] + (residual ? residual->row(r)[j] : 0.0f);
-  norm_rows(out, norm, rows);
+  norm_rows(in, residual, norm, out, share(in.rows));
   wait_for_others();
 }
 
 void CpuOperations::unfold(const Sequences& sequences, const Matrix& in, int width,
                            const Matrix& out) {
-  const Range range = share(sequences.num_sequences);
-  for (int64_t i = range.begin; i < range.end; ++i) {
-    const auto s = static_cast<int32_t>(i);
-    const int64_t first = sequences.first_row(s), end = sequences.first_row(s + 1);
-    for (int64_t row = first; row < end; ++row)
-      for (int k = 0; k < width; ++k) {
-        const int64_t neighbour = row + k - width / 2;
-        float* to = out.row(row) + k * in.cols;
-        if (neighbour >= first && neighbour < end)
-          std::copy_n(in.row(neighbour), in.cols, to);
-        else
-          std::fill_n(to, in.cols, 0.0f);
-      }
+  const Range rows = share(sequences.num_tokens());
+  int32_t sequence = sequence_of(sequences, rows.begin);
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    while (row >= sequences.first_row(sequence + 1)) ++sequence;
+    const int64_t first = sequences.first_row(sequence), end = sequences.first_row(sequence + 1);
+    for (int k = 0; k < width; ++k) {
+      const int64_t neighbour = row + k - width / 2;
+      float* to = out.row(row) + k * in.cols;
+      if (neighbour >= first && neighbour < end)
+        std::copy_n(in.row(neighbour), in.cols, to);
+      else
+        std::fill_n(to, in.cols, 0.0f);
+    }
   }
   wait_for_others();
 }
@@ -172,7 +194,7 @@ void CpuOperations::gather(const Sequences& sequences, const Matrix& in, const M
 // The work is a line of query strips, sequence by sequence and head by head, each as long as its
 // sequence; every worker takes an equal stretch of it. Heads cut by a border pack keys twice.
 void CpuOperations::attention(const Sequences& sequences, const Matrix& qkv, int num_heads,
-                              float scale, const RelativeWeights* /*relative*/, const Matrix& out) {
+                              float scale, const RelativeWeights* relative, const Matrix& out) {
   const int64_t inner = out.cols;
   const int64_t head_size = inner / num_heads;
   const auto strips = [&](int64_t length) { return divide_up(length, kernels_.strip_rows); };
@@ -206,6 +228,8 @@ void CpuOperations::attention(const Sequences& sequences, const Matrix& qkv, int
       h.scale = scale;
       h.row_begin = length * begin / head_strips;
       h.row_end = length * end / head_strips;
+      h.relative = relative ? relative_head(*relative, head, head_size, kernels_.panel_width)
+                            : RelativeHead{};
       h.scratch = scratch_;
       kernels_.attention(h);
     }

@@ -62,7 +62,8 @@ class CpuOperations final : public Operations {
   int row_splits(int64_t rows, int64_t panels) const;
   void linear_rows(const Matrix& in, const LinearWeights& weights, Activation activation,
                    const Matrix* residual, const NormWeights* norm, const Matrix& out);
-  void norm_rows(const Matrix& rows, const NormWeights& norm, Range range);
+  void norm_rows(const Matrix& in, const Matrix* residual, const NormWeights& norm,
+                 const Matrix& out, Range range);
 
   const KernelTable& kernels_;
   WorkerGroup* const group_;

@@ -29,10 +29,13 @@ struct LinearBlock {
   Activation activation;
 };
 
-// out [rows, cols] = (x - mean) / sqrt(variance + epsilon) · weight + bias; out may be x
+// out [rows, cols] = (x - mean) / sqrt(variance + epsilon) · weight + bias, where x = in + residual;
+// out may be in
 struct NormBlock {
   const float* in;
   int64_t in_stride;
+  const float* residual;  // or null
+  int64_t residual_stride;
   float* out;
   int64_t out_stride;
   const float* weight;  // [cols]
@@ -53,6 +56,16 @@ struct EmbeddingRow {
   float* out;  // [cols]
 };
 
+// What attention adds by distance, key less query: the middle of each array is for distance 0, and
+// behind its end may be read for panel_width elements.
+struct RelativeHead {
+  const float* bias;        // [-(P - 1) … P - 1] of the scaled score, or null
+  const int32_t* row;       // [-(P - 1) … P - 1]: each the one before or one more; or null
+  const float* key_rows;    // [R, D] in panels like a prepacked weight, or null
+  const float* query_rows;  // the same, or null
+  int64_t num_rows;         // R
+};
+
 // Query rows [row_begin, row_end) of one head of one sequence.
 struct AttentionHead {
   const float* query;  // [L, D], rows `stride` apart, as key and value
@@ -65,7 +78,8 @@ struct AttentionHead {
   int64_t head_size;  // D
   float scale;
   int64_t row_begin, row_end;
-  float* scratch;  // attention_scratch(L, D) floats
+  RelativeHead relative;
+  float* scratch;  // attention_scratch(L, D, R) floats
 };
 
 // One sequence's states [L, cols] reduced to one row.
@@ -86,7 +100,7 @@ struct KernelTable {
   void (*linear)(const LinearBlock&);
   void (*layernorm)(const NormBlock&);
   void (*embed_layernorm)(const EmbeddingRow&);
-  int64_t (*attention_scratch)(int64_t length, int64_t head_size);
+  int64_t (*attention_scratch)(int64_t length, int64_t head_size, int64_t num_relative_rows);
   void (*attention)(const AttentionHead&);
   void (*pool)(const PoolSequence&);
   void (*normalize)(float* row, int64_t cols);

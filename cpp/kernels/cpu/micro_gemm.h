@@ -22,6 +22,8 @@ constexpr int kPanelVectors = 2;
 constexpr int kPanelWidth = kPanelVectors * Vec::kLanes;
 constexpr int kStripRows = Vec::kLanes == 16 ? 14 : 6;
 
+inline int64_t num_panels(int64_t cols) { return (cols + kPanelWidth - 1) / kPanelWidth; }
+
 // One running sum of K products errs by about √(K/2) roundings, sums of 128 by √64 at most plus a
 // few: BERT-base's states are then twice as exact, for 2 % more time. Without a fused multiply-add
 // (four lanes) every step rounds twice.
@@ -96,6 +98,15 @@ inline void run_tile(int64_t rows, const Tile& t) {
     } else {
       run_tile<M - 1, V>(rows, t);
     }
+  }
+}
+
+// Several panels one after the other, whole in `out`.
+inline void run_panels(int64_t rows, int64_t count, Tile t) {
+  for (int64_t panel = 0; panel < count; ++panel) {
+    run_tile<kStripRows, kPanelVectors>(rows, t);
+    t.panels += t.panel_stride;
+    t.out += kPanelWidth;
   }
 }
 

@@ -22,15 +22,22 @@ inline void for_columns(int64_t cols, const Body& body) {
 
 inline float inverse_square_root(float x) { return 1.0f / __builtin_sqrtf(x); }
 
-inline void layernorm_row(const float* in, const float* weight, const float* bias, float epsilon,
+// input(column, lanes): that part of the row, zero past it. It is read once, before out is written
+// there; what follows reads out.
+template <typename Input>
+inline void layernorm_row(const Input& input, const float* weight, const float* bias, float epsilon,
                           int64_t cols, float* out) {
   Vec sum = zero();
-  for_columns(cols, [&](int64_t j, int64_t lanes) { sum = sum + load_lanes(in + j, lanes); });
+  for_columns(cols, [&](int64_t j, int64_t lanes) {
+    const Vec x = input(j, lanes);
+    store_lanes(out + j, x, lanes);
+    sum = sum + x;
+  });
   const float mean = reduce_add(sum) / static_cast<float>(cols);
 
   Vec squares = zero();
   for_columns(cols, [&](int64_t j, int64_t lanes) {
-    Vec centred = load_lanes(in + j, lanes) - broadcast(mean);
+    Vec centred = load_lanes(out + j, lanes) - broadcast(mean);
     if (lanes < Vec::kLanes) {
       alignas(64) float valid[Vec::kLanes] = {};  // the lanes past the row hold -mean
       store_first(valid, centred, lanes);
@@ -42,7 +49,7 @@ inline void layernorm_row(const float* in, const float* weight, const float* bia
   const Vec scale = broadcast(inverse_square_root(variance + epsilon));
 
   for_columns(cols, [&](int64_t j, int64_t lanes) {
-    const Vec centred = load_lanes(in + j, lanes) - broadcast(mean);
+    const Vec centred = load_lanes(out + j, lanes) - broadcast(mean);
     store_lanes(out + j,
                 fma(centred * scale, load_lanes(weight + j, lanes), load_lanes(bias + j, lanes)),
                 lanes);
@@ -50,18 +57,25 @@ inline void layernorm_row(const float* in, const float* weight, const float* bia
 }
 
 inline void layernorm(const NormBlock& n) {
-  for (int64_t i = 0; i < n.rows; ++i)
-    layernorm_row(n.in + i * n.in_stride, n.weight, n.bias, n.epsilon, n.cols,
-                  n.out + i * n.out_stride);
+  for (int64_t i = 0; i < n.rows; ++i) {
+    const float* in = n.in + i * n.in_stride;
+    const float* residual = n.residual ? n.residual + i * n.residual_stride : nullptr;
+    const auto input = [&](int64_t j, int64_t lanes) {
+      const Vec x = load_lanes(in + j, lanes);
+      return residual ? x + load_lanes(residual + j, lanes) : x;
+    };
+    layernorm_row(input, n.weight, n.bias, n.epsilon, n.cols, n.out + i * n.out_stride);
+  }
 }
 
 inline void embed_layernorm(const EmbeddingRow& e) {
-  for_columns(e.cols, [&](int64_t j, int64_t lanes) {
+  const auto input = [&](int64_t j, int64_t lanes) {
     Vec x = load_lanes(e.word + j, lanes);
     if (e.token_type) x = x + load_lanes(e.token_type + j, lanes);
-    store_lanes(e.out + j, x + load_lanes(e.position + j, lanes), lanes);
-  });
-  layernorm_row(e.out, e.weight, e.bias, e.epsilon, e.cols, e.out);
+    if (e.position) x = x + load_lanes(e.position + j, lanes);
+    return x;
+  };
+  layernorm_row(input, e.weight, e.bias, e.epsilon, e.cols, e.out);
 }
 
 inline void pool(const PoolSequence& p) {

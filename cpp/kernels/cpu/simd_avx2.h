@@ -47,6 +47,22 @@ inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
   return {_mm256_blendv_ps(otherwise.v, if_less.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
 }
 
+// For a positive normal a: the integral n with a = m · 2^n, and m in [√½, √2).
+inline Vec split_power_of_two(Vec a, Vec& m) {
+  const __m256i bits = _mm256_castps_si256(a.v);
+  const __m256i half_root = _mm256_set1_epi32(0x3f3504f3);
+  const __m256i n = _mm256_srai_epi32(_mm256_sub_epi32(bits, half_root), 23);
+  m.v = _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(n, 23)));
+  return {_mm256_cvtepi32_ps(n)};
+}
+
+// Lane c of the result is lane index[c] - index[0] of a, which has it.
+inline Vec pick(Vec a, const int32_t* index) {
+  const __m256i lanes = _mm256_sub_epi32(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)), _mm256_set1_epi32(index[0]));
+  return {_mm256_permutevar8x32_ps(a.v, lanes)};
+}
+
 // Halves are folded onto each other: 8 lanes in three steps, always in this order.
 inline float reduce_add(Vec a) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));

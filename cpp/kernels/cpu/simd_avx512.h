@@ -44,6 +44,21 @@ inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), otherwise.v, if_less.v)};
 }
 
+// For a positive normal a: the integral n with a = m · 2^n, and m in [√½, √2).
+inline Vec split_power_of_two(Vec a, Vec& m) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i half_root = _mm512_set1_epi32(0x3f3504f3);
+  const __m512i n = _mm512_srai_epi32(_mm512_sub_epi32(bits, half_root), 23);
+  m.v = _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)));
+  return {_mm512_cvtepi32_ps(n)};
+}
+
+// Lane c of the result is lane index[c] - index[0] of a, which has it.
+inline Vec pick(Vec a, const int32_t* index) {
+  const __m512i lanes = _mm512_sub_epi32(_mm512_loadu_si512(index), _mm512_set1_epi32(index[0]));
+  return {_mm512_permutexvar_ps(lanes, a.v)};
+}
+
 // Halves are folded onto each other: 16 lanes in four steps, always in this order.
 inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
 inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a.v); }

@@ -63,6 +63,21 @@ inline Vec scale_by_power_of_two(Vec a, Vec n) {
   return {a.v * reinterpret_cast<Lanes>(exponent)};
 }
 
+// For a positive normal a: the integral n with a = m · 2^n, and m in [√½, √2).
+inline Vec split_power_of_two(Vec a, Vec& m) {
+  const IntLanes bits = reinterpret_cast<IntLanes>(a.v);
+  const IntLanes n = (bits - 0x3f3504f3) >> 23;  // less the bits of √½
+  m.v = reinterpret_cast<Lanes>(bits - (n << 23));
+  return {__builtin_convertvector(n, Lanes)};
+}
+
+// Lane c of the result is lane index[c] - index[0] of a, which has it.
+inline Vec pick(Vec a, const int32_t* index) {
+  Vec picked;
+  for (int c = 0; c < 4; ++c) picked.v[c] = a.v[index[c] - index[0]];
+  return picked;
+}
+
 // Halves are folded onto each other, always in this order.
 inline float reduce_add(Vec a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 inline float reduce_max(Vec a) {
