@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from gpu import kernels
 from gpu.batches import Batch, Plan, starts_of
-from gpu.native import (
-    EMBED_VARIANTS,
-    HOPPER_QUERY_TILE,
-    LAYERNORM_VARIANTS,
-    MMA_QUERY_TILE,
-    POOL_VARIANTS,
-    SHORT_LIMITS,
-)
+from gpu.native import HOPPER_QUERY_TILE, MMA_QUERY_TILE, SHORT_LIMITS
 from kernel_timing import Launch, num_input_sets
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.varlen import varlen_attn
@@ -186,9 +179,10 @@ def _row_cases(model: str, h: int, tokens: int, dtype: torch.dtype) -> Iterator[
     weight, bias = ones.to(dtype), zeros.to(dtype)
     plan = Plan.of([tokens], MMA_QUERY_TILE, kernels.DEVICE)
 
-    def layernorm(variant: str | None) -> Launch:
-        return lambda i: kernels.layernorm(plan, x[i], norm, out[i], variant=variant)
+    def layernorm(lane_rows: int) -> Launch:
+        return lambda i: kernels.layernorm(plan, x[i], norm, out[i], lane_rows=lane_rows)
 
+    by_rows = {f"rows {n}": layernorm(n) for n in (1, 2, 4) if dtype == torch.float16}
     yield Case(
         "layernorm",
         model,
@@ -197,22 +191,15 @@ def _row_cases(model: str, h: int, tokens: int, dtype: torch.dtype) -> Iterator[
         2.0 * ELEMENT_BYTES * tokens * h,
         num_sets,
         {
-            **_with_variants(layernorm, LAYERNORM_VARIANTS, dtype),
+            "vlt": layernorm(0),
             "torch": lambda i: F.layer_norm(x[i], (h,), weight, bias, 1e-12),
+            **by_rows,
         },
     )
     equal, mixed = [128] * (tokens // 128), _mixed_lengths(tokens)
     yield _embed_case(model, equal, norm, out)
     yield _pool_case("pool", model, equal, x)
     yield _pool_case("pool mixed", model, mixed, x)
-
-
-def _with_variants(
-    launch: Callable[[str | None], Launch], variants: tuple[str, ...], dtype: torch.dtype
-) -> dict[str, Launch]:
-    """The library's own kernel as "vlt", and by name the others, which are for float16 alone."""
-    others = {name: launch(name) for name in variants if dtype == torch.float16}
-    return {"vlt": launch(None), **others}
 
 
 def _mixed_lengths(tokens: int) -> list[int]:
@@ -238,17 +225,14 @@ def _embed_case(model: str, lengths: list[int], norm: kernels.Norm, out: torch.T
     plan, error = Plan.of(lengths, MMA_QUERY_TILE, kernels.DEVICE), kernels.ErrorSlot.empty()
     distinct = len(ids[0].unique())
 
-    def embed(variant: str | None) -> Launch:
-        return lambda i: kernels.embed_layernorm(
-            batches[i], plan, word, position, token_type, norm, out[i], error, variant=variant
-        )
+    def run(i: int) -> None:
+        kernels.embed_layernorm(batches[i], plan, word, position, token_type, norm, out[i], error)
 
     sizes = {"T": tokens, "H": h}
     num_bytes = 2.0 * ELEMENT_BYTES * tokens * h + 4 * tokens
     once = (num_bytes - ELEMENT_BYTES * (tokens - distinct) * h) / num_bytes
     notes = {"distinct rows": f"{once:.2f} of these bytes with each word row once"}
-    launches = _with_variants(embed, EMBED_VARIANTS, out.dtype)
-    return Case("embed_layernorm", model, sizes, 0, num_bytes, num_sets, launches, notes)
+    return Case("embed_layernorm", model, sizes, 0, num_bytes, num_sets, {"vlt": run}, notes)
 
 
 def _pool_case(name: str, model: str, lengths: list[int], states: torch.Tensor) -> Case:
@@ -259,13 +243,12 @@ def _pool_case(name: str, model: str, lengths: list[int], states: torch.Tensor) 
     plan = Plan.of(lengths, MMA_QUERY_TILE, kernels.DEVICE)
     pooled = torch.zeros(num_sets, count, h, device="cuda")
 
-    def pool(variant: str | None) -> Launch:
-        return lambda i: kernels.pool(batch, plan, states[i], ["mean"], pooled[i], variant=variant)
+    def run(i: int) -> None:
+        kernels.pool(batch, plan, states[i], ["mean"], pooled[i])
 
     sizes = {"T": tokens, "H": h, "S": count}
     num_bytes = 1.0 * ELEMENT_BYTES * tokens * h + 4 * h * count
-    launches = _with_variants(pool, POOL_VARIANTS, states.dtype)
-    return Case(name, model, sizes, 0, num_bytes, num_sets, launches)
+    return Case(name, model, sizes, 0, num_bytes, num_sets, {"vlt": run})
 
 
 def _plan_case(count: int) -> Case:

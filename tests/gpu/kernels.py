@@ -15,16 +15,7 @@ from functools import cache
 import torch
 from gpu import native
 from gpu.batches import Batch, Plan
-from gpu.native import (
-    ACTIVATIONS,
-    ATTENTION_KINDS,
-    EMBED_VARIANTS,
-    ERROR_KINDS,
-    GEMM_KINDS,
-    LAYERNORM_VARIANTS,
-    POOL_VARIANTS,
-    POOLING_MODES,
-)
+from gpu.native import ACTIVATIONS, ATTENTION_KINDS, ERROR_KINDS, GEMM_KINDS, POOLING_MODES
 
 DEVICE = torch.device("cuda")
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # as in cpp/kernels/enums.h
@@ -210,13 +201,9 @@ def embed_layernorm(
     error: ErrorSlot,
     *,
     position_offset: int = 0,
-    variant: str | None = None,
     traits: native.DeviceTraits | None = None,
 ) -> None:
-    """out [rows, H] = norm(word[id] + token_type[type] + position[index + offset]).
-
-    `variant`: one of EMBED_VARIANTS; by default the kernel that the library uses.
-    """
+    """out [rows, H] = norm(word[id] + token_type[type] + position[index + offset])."""
     tables = [table for table in (word, position, token_type) if table is not None]
     assert all(table.is_contiguous() for table in tables)
     arguments = native.EmbedArguments(
@@ -236,9 +223,7 @@ def embed_layernorm(
         max_rows=out.shape[0],
         error=error.values.data_ptr(),
     )
-    _launch_variant(
-        "shim_embed_layernorm", byref(arguments), EMBED_VARIANTS, variant, traits=traits
-    )
+    _launch("shim_embed_layernorm", byref(arguments), traits=traits)
 
 
 def layernorm(
@@ -248,12 +233,13 @@ def layernorm(
     out: torch.Tensor,
     *,
     indirect: torch.Tensor | None = None,
-    variant: str | None = None,
+    lane_rows: int = 0,
     traits: native.DeviceTraits | None = None,
 ) -> None:
     """Rows of x [rows, H] normalised into `out`, or into the address in `indirect`, see `pointer`.
 
-    Where `indirect` is given, `out` only says the dtype. `variant`: one of LAYERNORM_VARIANTS.
+    Where `indirect` is given, `out` only says the dtype. `lane_rows`: 1, 2 or 4 rows that a lane
+    takes at once, for benchmarks; by default the kernel is the one that the library uses.
     """
     arguments = native.LayerNormArguments(
         state=plan.state.data_ptr(),
@@ -268,7 +254,10 @@ def layernorm(
         max_rows=x.shape[0],
         **{"in": x.data_ptr()},
     )
-    _launch_variant("shim_layernorm", byref(arguments), LAYERNORM_VARIANTS, variant, traits=traits)
+    if lane_rows > 0:
+        _launch("shim_layernorm_by_rows", byref(arguments), traits=traits, last=(lane_rows,))
+        return
+    _launch("shim_layernorm", byref(arguments), traits=traits)
 
 
 def pool(
@@ -280,13 +269,9 @@ def pool(
     *,
     indirect_states: torch.Tensor | None = None,
     indirect_out: torch.Tensor | None = None,
-    variant: str | None = None,
     traits: native.DeviceTraits | None = None,
 ) -> None:
-    """out [sequences, H · modes]: each sequence's rows of states [rows, H] reduced by each mode.
-
-    `variant`: one of POOL_VARIANTS.
-    """
+    """out [sequences, H · modes]: each sequence's rows of states [rows, H] reduced by each mode."""
     arguments = native.PoolArguments(
         header=batch.header.data_ptr(),
         state=plan.state.data_ptr(),
@@ -303,7 +288,7 @@ def pool(
         max_sequences=plan.max_sequences,
     )
     arguments.modes[: len(modes)] = [POOLING_MODES.index(mode) for mode in modes]
-    _launch_variant("shim_pool", byref(arguments), POOL_VARIANTS, variant, traits=traits)
+    _launch("shim_pool", byref(arguments), traits=traits)
 
 
 def normalize(
@@ -366,17 +351,3 @@ def _launch(
 ) -> None:
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     native.call(name, *arguments, byref(traits or device_traits()), stream, *last)
-
-
-def _launch_variant(
-    name: str,
-    arguments: object,
-    variants: tuple[str, ...],
-    variant: str | None,
-    *,
-    traits: native.DeviceTraits | None,
-) -> None:
-    if variant is None:
-        _launch(name, arguments, traits=traits)
-    else:
-        _launch(f"{name}_variant", arguments, traits=traits, last=(variants.index(variant),))

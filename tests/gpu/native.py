@@ -31,41 +31,6 @@ ERROR_KINDS = (
     "token_type",
     "pooling_start",
 )
-# Kernels to be timed beside the default ones, in the order of embed_layernorm_variant(),
-# layernorm_variant() and pool_variant(). A norm's constants are in the L1 cache ("cached"), shared
-# memory or registers. Rows are asked for a turn ahead, or "ring" turns by way of shared memory.
-EMBED_VARIANTS = (
-    "cached",
-    "cached ring 2",
-    "shared",
-    "shared ring 2",
-    "registers",
-    "registers ring 1",
-    "registers ring 2",
-    "registers ring 3",
-)
-LAYERNORM_VARIANTS = (
-    "rows 2",
-    "rows 4",
-    "cached ring 2",
-    "shared",
-    "shared ring 2",
-    "registers",
-    "registers ring 2",
-)
-# A block takes sequence after sequence, or its warps all tasks in turns, or these and ask ahead for
-# the next; blocks fill the device at most once, twice, four times.
-POOL_VARIANTS = (
-    "sequences x1",
-    "sequences x2",
-    "sequences x4",
-    "tasks x1",
-    "tasks x2",
-    "tasks x4",
-    "ahead x1",
-    "ahead x2",
-    "ahead x4",
-)
 MMA_QUERY_TILE = 64
 HOPPER_QUERY_TILE = 128
 SHORT_LIMITS = (16, 32, 64, 128)  # the longest sequence of each short class
@@ -288,9 +253,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "shim_layernorm": (c_int, [POINTER(LayerNormArguments), _TRAITS, c_void_p]),
     "shim_pool": (c_int, [POINTER(PoolArguments), _TRAITS, c_void_p]),
     "shim_normalize": (c_int, [POINTER(NormalizeArguments), _TRAITS, c_void_p]),
-    "shim_embed_layernorm_variant": (c_int, [POINTER(EmbedArguments), _TRAITS, c_void_p, c_int]),
-    "shim_layernorm_variant": (c_int, [POINTER(LayerNormArguments), _TRAITS, c_void_p, c_int]),
-    "shim_pool_variant": (c_int, [POINTER(PoolArguments), _TRAITS, c_void_p, c_int]),
+    "shim_layernorm_by_rows": (c_int, [POINTER(LayerNormArguments), _TRAITS, c_void_p, c_int]),
     "shim_gemm": (c_int, [c_int, POINTER(GemmArguments), _TRAITS, c_void_p, c_int]),
     "shim_attention": (c_int, [c_int, POINTER(AttentionArguments), _TRAITS, c_void_p]),
     "shim_hopper_attention_fits": (c_int, [c_int, c_int64, c_int]),

@@ -32,10 +32,6 @@ int guarded(const Call& call) {
   return 1;
 }
 
-void require_variant(bool known) {
-  if (!known) throw std::invalid_argument("the kernel has no such variant for these arguments");
-}
-
 cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 void run_gemm(int kind, const GemmArguments& arguments, const DeviceTraits& device,
@@ -187,23 +183,12 @@ int shim_normalize(const NormalizeArguments* arguments, const DeviceTraits* devi
 }
 
 #ifdef VLT_KERNEL_VARIANTS
-int shim_embed_layernorm_variant(const EmbedArguments* arguments, const DeviceTraits* device,
-                                 void* stream, int variant) {
+int shim_layernorm_by_rows(const LayerNormArguments* arguments, const DeviceTraits* device,
+                           void* stream, int lane_rows) {
   return guarded([&] {
-    require_variant(embed_layernorm_variant(*arguments, *device, stream_of(stream), variant));
+    if (!layernorm_by_rows(*arguments, *device, stream_of(stream), lane_rows))
+      throw std::invalid_argument("there is no such variant of layernorm for these arguments");
   });
-}
-
-int shim_layernorm_variant(const LayerNormArguments* arguments, const DeviceTraits* device,
-                           void* stream, int variant) {
-  return guarded(
-      [&] { require_variant(layernorm_variant(*arguments, *device, stream_of(stream), variant)); });
-}
-
-int shim_pool_variant(const PoolArguments* arguments, const DeviceTraits* device, void* stream,
-                      int variant) {
-  return guarded(
-      [&] { require_variant(pool_variant(*arguments, *device, stream_of(stream), variant)); });
 }
 #endif
 

@@ -74,8 +74,8 @@ def test_model_shapes_are_right_and_no_worse_than_torch(kind: str, dtype: torch.
                 exact, bound = problem.exact(activation, has_residual)
                 report.within(case, actual, exact, bound)
                 report.intact(case, out)
-                # gelu() is a fit: closer than 16 bits show, further than PyTorch's in float32. Where
-                # reduced, sums are shorter than any model's, and cuBLAS has other kernels for them.
+                # gelu() is a fit: closer than 16 bits show, further than PyTorch's in float32.
+                # Where reduced, sums are shorter than any model's, and cuBLAS takes others.
                 if (activation == "identity" or dtype != torch.float32) and not REDUCED:
                     peer = problem.by_torch(activation, has_residual)
                     report.no_worse_than(case, actual, peer, exact)

@@ -12,13 +12,7 @@ from gpu.batches import Batch, Plan, starts_of
 from gpu.cases import DTYPES, REDUCED, Random, name_of
 from gpu.guarded import Guarded, guard
 from gpu.kernels import DEVICE, ErrorSlot, Norm
-from gpu.native import (
-    EMBED_VARIANTS,
-    LAYERNORM_VARIANTS,
-    MMA_QUERY_TILE,
-    POOL_VARIANTS,
-    POOLING_MODES,
-)
+from gpu.native import MMA_QUERY_TILE, POOLING_MODES
 from gpu.references import EPS32
 from gpu.report import Report
 
@@ -28,7 +22,6 @@ WIDTHS: tuple[int, ...] = (*range(1, 71), 130, 312, 384, 768, 1000, 1024, 1536, 
 FEW_WIDTHS: tuple[int, ...] = (1, 7, 33, 64, 312, 384, 768, 1024, 4096)
 if REDUCED:
     WIDTHS = FEW_WIDTHS = (1, 7, 33, 64, 384)
-VARIANT_WIDTHS = (384, 768, 1024)  # of embeddings and norms
 SPARE_ROWS = 5  # rows that the buffers have room for and the batch lacks
 
 for_every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
@@ -144,24 +137,24 @@ def test_rows_do_not_see_each_other(dtype: torch.dtype) -> None:
                 report.same_bits(f"H={width} row {row} alone", alone.view, out.view[row : row + 1])
 
 
-def test_layernorm_variants_give_the_same_bits() -> None:
+def test_layernorm_by_rows_gives_the_same_bits() -> None:
     """To another matrix and in place, on devices so small that warps take many turns."""
     rows = 40 if REDUCED else 3001
     plan = plan_of([rows])
     with Report() as report:
-        for width in VARIANT_WIDTHS:
+        for width in (384, 768, 1024):
             x, norm = rows_of(width, torch.float16, rows), norm_of(width)
             usual = Guarded(rows + SPARE_ROWS, width, torch.float16, DEVICE)
             kernels.layernorm(plan, guard(x, SPARE_ROWS).view, norm, usual.view)
-            for variant in LAYERNORM_VARIANTS:
+            for lane_rows in (0, 1, 2, 4):
                 for processors in (1, 5, kernels.device_traits().num_multiprocessors):
                     traits = kernels.traits_with(num_multiprocessors=processors)
                     source = guard(x, SPARE_ROWS)
                     out = Guarded(rows + SPARE_ROWS, width, torch.float16, DEVICE)
                     for name, to in (("apart", out), ("in place", source)):
-                        case = f"{variant}, H={width}, {processors} multiprocessors, {name}"
+                        case = f"{lane_rows} rows, H={width}, {processors} multiprocessors, {name}"
                         kernels.layernorm(
-                            plan, source.view, norm, to.view, variant=variant, traits=traits
+                            plan, source.view, norm, to.view, lane_rows=lane_rows, traits=traits
                         )
                         report.same_bits(case, to.view[:rows], usual.view[:rows])
                         report.intact(case, to, rows)
@@ -190,13 +183,7 @@ class Embedding:
         self.types = draw.integers(max(num_types, 1), self.rows)
         self.norm = norm_of(width)
 
-    def run(
-        self,
-        types: torch.Tensor | None,
-        error: ErrorSlot,
-        variant: str | None = None,
-        **traits: int | bool,
-    ) -> Guarded:
+    def run(self, types: torch.Tensor | None, error: ErrorSlot, **traits: int | bool) -> Guarded:
         batch = Batch.of(starts_of(self.lengths), DEVICE, token_ids=self.ids, token_types=types)
         width = self.word.shape[1]
         out = Guarded(self.rows + SPARE_ROWS, width, self.word.dtype, DEVICE)
@@ -210,7 +197,6 @@ class Embedding:
             out.view,
             error,
             position_offset=self.offset,
-            variant=variant,
             traits=kernels.traits_with(**traits),
         )
         return out
@@ -264,30 +250,6 @@ def test_embedding_finds_every_sequence() -> None:
                     report.within(case, out.view[: problem.rows], *problem.exact(problem.types))
                     report.intact(case, out, problem.rows)
         report.require("errors", error.read()[0] == "none", f"reported {error.read()}")
-
-
-def test_embedding_variants_give_the_same_bits() -> None:
-    """With a bad id and a bad type, on devices so small that warps take many tiles."""
-    draw = random.Random(7)
-    lengths = [draw.choice((0, 1, 9, 40, 128)) for _ in range(4 if REDUCED else 200)] + [5]
-    with Report() as report:
-        for width in VARIANT_WIDTHS:
-            for num_types, offset in ((2, 0), (0, 2)):
-                problem = Embedding(width, torch.float16, num_types, offset, lengths)
-                problem.types[-1], problem.ids[-2] = 2, 50
-                usual = problem.run(problem.types, ErrorSlot.empty())
-                for variant in EMBED_VARIANTS:
-                    for processors in (1, 5, kernels.device_traits().num_multiprocessors):
-                        error = ErrorSlot.empty()
-                        case = f"{variant}, H={width}, {processors} multiprocessors"
-                        out = problem.run(
-                            problem.types, error, variant, num_multiprocessors=processors
-                        )
-                        rows = problem.rows
-                        report.same_bits(case, out.view[:rows], usual.view[:rows])
-                        report.intact(case, out, rows)
-                        wanted = ("token_id", rows - 2, 50)
-                        report.require(case, error.read() == wanted, f"reported {error.read()}")
 
 
 def test_bad_ids_and_types_are_reported_and_taken_as_zero() -> None:
@@ -398,34 +360,6 @@ def test_pooling_is_the_same_in_every_batch(dtype: torch.dtype) -> None:
                 kernels.pool(one, plan_of([length]), own, modes, alone.view)
                 case = f"H={width} {name_of(dtype)} L={length}"
                 report.same_bits(case, together.view[s : s + 1], alone.view)
-
-
-@pytest.mark.parametrize("whole", [True, False], ids=["whole", "from starts"])
-def test_pooling_variants_give_the_same_bits(whole: bool) -> None:
-    """Every length around the numbers of runs and tasks, and thousands of others."""
-    draw = random.Random(11)
-    lengths = [*range(20), 31, 32, 33, 127, 128, 129, 144, 145, 300, 512, 1000]
-    lengths += [draw.choice((0, 1, 3, 20, 70, 200)) for _ in range(30 if REDUCED else 3000)]
-    draw.shuffle(lengths)
-    starts = None if whole else [draw.randint(0, min(length, 5)) for length in lengths]
-    batch, plan = Batch.of(starts_of(lengths), DEVICE, pooling_starts=starts), plan_of(lengths)
-    count, few = len(lengths), kernels.traits_with(num_multiprocessors=3)
-    with Report() as report:
-        for width in (64, 136, 384):
-            x = guard(Random(width).normal(sum(lengths), width, dtype=torch.float16), SPARE_ROWS)
-            for modes in (["mean"], list(POOLING_MODES)):
-                cols = width * len(modes)
-                usual = Guarded(count + SPARE_ROWS, cols, torch.float32, DEVICE)
-                kernels.pool(batch, plan, x.view, modes, usual.view)
-                for variant in POOL_VARIANTS:
-                    for traits in (None, few):
-                        case = f"{variant}, H={width}, {len(modes)} modes, few: {traits is few}"
-                        out = Guarded(count + SPARE_ROWS, cols, torch.float32, DEVICE)
-                        kernels.pool(
-                            batch, plan, x.view, modes, out.view, variant=variant, traits=traits
-                        )
-                        report.same_bits(case, out.view[:count], usual.view[:count])
-                        report.intact(case, out, count)
 
 
 def test_pooling_does_not_see_other_sequences_and_keeps_nan() -> None:

@@ -31,7 +31,8 @@ int test_device_plan(const HostBackend& backend) {
   const int64_t most = DevicePlan::kMaxRecordedTokens;
   report.check("a bucket is its own", DevicePlan::room(most, 1, 0).tokens == most, "it is not");
   report.check("small batches are recorded", DevicePlan::room(most, most, 0).recordable, "no");
-  report.check("chosen tokens are not recorded", !DevicePlan::room(64, 1, 3).recordable, "they are");
+  report.check("chosen tokens are not recorded", !DevicePlan::room(64, 1, 3).recordable,
+               "they are");
   report.check("large ones are not", !DevicePlan::room(most + 1, 1, 0).recordable, "they are");
   const Room many = DevicePlan::room(100, 5000, 0);
   report.check("nor are masses of empty sequences", !many.recordable && many.sequences >= 5000,

@@ -2,24 +2,28 @@
 //
 // Rows lie in a warp's registers as in layernorm.cu. A warp owns a tile of up to 32 consecutive rows
 // and each lane finds out about one of them: its id, its type, and its index in its sequence. Then
-// the warp goes through the tile, a row or two at a time, while the word rows of the next two turns
-// are on their way to shared memory. So the chain of dependent loads (ids, then word rows; starts,
-// then position rows) is waited for once a tile and not once a row. Weights stay in registers: the
-// L1 cache is busy with rows, see norm_constants.cuh.
+// the warp goes through the tile, a row or two at a time, and asks for the next word rows before it
+// works on those it has. So the chain of dependent loads (ids, then word rows; starts, then position
+// rows) is waited for once a tile and not once a row.
 //
 // T · H elements are written and as many gathered from the word table, of which rows that were met
 // before may come from the L2 cache. They pass by the L1 cache (256 KB), so that position rows stay
 // in it: 128 of 384 float16 are 98 KB. From the L2 cache alone, whose 5.5 TB/s are little more than
 // what memory gives, they would cost as much time as the word rows.
+//
+// Weights and biases come from shared memory, see norm_constants.cuh. Registers are for word and
+// position rows on their way: with constants there, a multiprocessor would hold 3 blocks for rows of
+// 768 float16 instead of 5. Measured on an H100, µs for rows of 384 / 768 / 1024 float16:
+//
+//   rows     L1 cache             shared memory        registers            a copy at 3.00 TB/s
+//   4,096    5.9 / 9.8 / 10.6     5.2 / 8.0 / 9.2
+//   65,536   36.5 / 72.5 / 106.3  35.0 / 71.1 / 104.5  42.1 / 84.2 / 103.0  33.6 / 67.1 / 89.5
 #include "kernels/cuda/norm_constants.cuh"
-#include "kernels/cuda/row_queue.cuh"
 
 namespace vlt::cuda {
 namespace {
 
-constexpr int kTileRows = 32;           // at most: a lane each
-constexpr int kLaneRows = 1;            // rows that a lane takes at once, as in layernorm.cu
-constexpr int kMostRegisterChunks = 4;  // of a lane, whose weights and biases fit in registers
+constexpr int kTileRows = 32;  // at most: a lane each
 
 // ---- Where a row lies in its sequence. Starts ascend from 0 (plan_batch() saw to it), so those that
 // are not behind a row come first; starts[num_sequences] is behind all rows.
@@ -142,18 +146,17 @@ __device__ inline int tile_rows(int num_rows) {
   return (rows + Shape::kWarpRows - 1) / Shape::kWarpRows * Shape::kWarpRows;
 }
 
-// Blocks of a multiprocessor. Position rows, too, are on their way to registers.
-template <typename Shape, typename Constants, typename Queue>
-constexpr int kBlocks = Shape::blocks(Shape::kLoadRegisters + Queue::kRegisters +
-                                      Constants::kRegisters);
+// Blocks of a multiprocessor, where a word row and a position row are on their way. With more than 5,
+// which only narrow rows would get, ptxas spills for sm_80.
+template <typename Shape>
+constexpr int kBlocks = std::min(Shape::blocks(2 * Shape::kLoadRegisters), 5);
 
-template <typename T, typename Shape, typename Constants, typename Queue>
-__global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants, Queue>))
+template <typename T, typename Shape>
+__global__ void __launch_bounds__(kRowThreads, kBlocks<Shape>)
     embed_layernorm_kernel(const __grid_constant__ EmbedArguments args) {
-  static_assert(kTileRows % Shape::kWarpRows == 0);
-  __shared__ typename Constants::Storage constants_storage;
-  __shared__ typename Queue::Storage queue_storage;
-  const Constants constants(args.norm, args.cols, constants_storage);
+  static_assert(Shape::kRows == 1 && kTileRows % Shape::kWarpRows == 0);
+  __shared__ typename SharedConstants<Shape>::Storage storage;
+  const SharedConstants<Shape> constants(args.norm, args.cols, storage);
   wait_for_previous();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_rows = args.state->num_tokens, num_sequences = args.state->num_sequences;
@@ -175,31 +178,27 @@ __global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants, Queue>
     if (!valid_id) token.id = 0;
     if (!valid_type) token.type = 0;
 
-    Queue words(queue_storage);
-    const auto ask = [&](int begin) {
-      if (begin >= end) return words.ask_for_none();
-      words.ask(num_chunks, [&](int i) {
+    Chunks<Shape> words;
+    const auto load_words = [&](int begin) {
+      const auto word_of = [&](int i) {
         return row_of(args.word, __shfl_sync(0xffffffffu, token.id, begin + Shape::row_offset(i)));
-      });
+      };
+      load_rows<T, Shape>(num_chunks, word_of, words);
     };
-#pragma unroll
-    for (int turn = 0; turn < Queue::kAhead; ++turn) ask(turn * Shape::kWarpRows);
+    load_words(0);
     token.position = index_in_sequence(starts, num_sequences, first, own) + args.position_offset;
     for (int begin = 0; begin < end; begin += Shape::kWarpRows) {
       Rows<Shape> x;
-      words.take(num_chunks, x);
-      ask(begin + Queue::kAhead * Shape::kWarpRows);
-#pragma unroll
-      for (int i = 0; i < Shape::kRows; ++i) {
-        const Token of_row = token.of_lane(begin + Shape::row_offset(i));
-        if (args.position)
-          add_row<T, Shape>(row_of(args.position, of_row.position), num_chunks, x[i]);
-        if (args.token_type)
-          add_row<T, Shape>(row_of(args.token_type, of_row.type), num_chunks, x[i]);
-      }
+      unpack_rows<T, Shape>(words, x);
+      if (begin + Shape::kWarpRows < end) load_words(begin + Shape::kWarpRows);
+      const int row = begin + Shape::row_offset(0);
+      const Token of_row = token.of_lane(row);
+      if (args.position)
+        add_row<T, Shape>(row_of(args.position, of_row.position), num_chunks, x[0]);
+      if (args.token_type)
+        add_row<T, Shape>(row_of(args.token_type, of_row.type), num_chunks, x[0]);
       store_norm<Shape>(x, constants, args.cols, args.norm.epsilon,
-                        [&](int i, int column, const float(&y)[Shape::kElements]) {
-                          const int row = begin + Shape::row_offset(i);
+                        [&](int, int column, const float(&y)[Shape::kElements]) {
                           T* to = static_cast<T*>(args.out) + (tile + row) * args.out_stride;
                           if (row < end) store_chunk(to + column, pack<T>(y), true);
                         });
@@ -245,27 +244,16 @@ bool is_chunked(const EmbedArguments& args) {
          is_aligned(args.norm.weight) && is_aligned(args.norm.bias);
 }
 
-template <typename T, typename Shape, template <typename> typename Constants, int ahead>
-void launch_kernel(const EmbedArguments& args, const DeviceTraits& device, cudaStream_t stream) {
-  using Queue = RowQueue<T, Shape, ahead>;
-  launch(
-      embed_layernorm_kernel<T, Shape, Constants<Shape>, Queue>,
-      row_launch(args.max_rows, Shape::kWarpRows, kBlocks<Shape, Constants<Shape>, Queue>, device),
-      device.overlap, stream, args);
-}
-
 template <typename T>
 void launch_embed_layernorm(const EmbedArguments& args, const DeviceTraits& device,
                             cudaStream_t stream) {
   const auto use = [&](auto shape) {
     using Shape = decltype(shape);
-    if constexpr (Shape::kChunks <= kMostRegisterChunks)
-      launch_kernel<T, Shape, RegisterConstants, 2>(args, device, stream);
-    else
-      launch_kernel<T, Shape, SharedConstants, 0>(args, device, stream);
+    launch(embed_layernorm_kernel<T, Shape>,
+           row_launch(args.max_rows, Shape::kWarpRows, kBlocks<Shape>, device), device.overlap,
+           stream, args);
   };
-  if (is_chunked<T>(args) && with_row_shape<T, kLaneRows>(args.cols / kChunkElements<T>, use))
-    return;
+  if (is_chunked<T>(args) && with_row_shape<T>(args.cols / kChunkElements<T>, use)) return;
   launch(embed_layernorm_any_kernel<T>, row_launch(args.max_rows, 1, kAnyRowBlocks, device),
          device.overlap, stream, args);
 }
@@ -276,37 +264,5 @@ void embed_layernorm(const EmbedArguments& args, const DeviceTraits& device, cud
   with_type(args.dtype,
             [&](auto element) { launch_embed_layernorm<decltype(element)>(args, device, stream); });
 }
-
-#ifdef VLT_KERNEL_VARIANTS
-bool embed_layernorm_variant(const EmbedArguments& args, const DeviceTraits& device,
-                             cudaStream_t stream, int variant) {
-  if (args.dtype != DType::kFloat16 || !is_chunked<half>(args)) return false;
-  bool known = true;
-  const auto use = [&](auto shape) {
-    using Shape = decltype(shape);
-    switch (variant) {
-      case 0:
-        return launch_kernel<half, Shape, CachedConstants, 0>(args, device, stream);
-      case 1:
-        return launch_kernel<half, Shape, CachedConstants, 2>(args, device, stream);
-      case 2:
-        return launch_kernel<half, Shape, SharedConstants, 0>(args, device, stream);
-      case 3:
-        return launch_kernel<half, Shape, SharedConstants, 2>(args, device, stream);
-      case 4:
-        return launch_kernel<half, Shape, RegisterConstants, 0>(args, device, stream);
-      case 5:
-        return launch_kernel<half, Shape, RegisterConstants, 1>(args, device, stream);
-      case 6:
-        return launch_kernel<half, Shape, RegisterConstants, 2>(args, device, stream);
-      case 7:
-        return launch_kernel<half, Shape, RegisterConstants, 3>(args, device, stream);
-      default:
-        known = false;
-    }
-  };
-  return with_usual_row_shape<half, kLaneRows>(args.cols / kChunkElements<half>, use) && known;
-}
-#endif
 
 }  // namespace vlt::cuda

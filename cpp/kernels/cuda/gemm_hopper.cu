@@ -72,7 +72,8 @@ void gemm_hopper(const GemmArguments& a, const DeviceTraits& device, cudaStream_
       tile >= 0 ? tile
                 : choose_hopper_tile(a.max_rows, a.outputs, a.inputs, device.num_multiprocessors);
   const HopperTile shape = hopper_tile(index);
-  const bool launched = launch_if<128, 128>(shape, a, device, stream) ||
+  const bool launched = launch_if<128, 192>(shape, a, device, stream) ||
+                        launch_if<128, 128>(shape, a, device, stream) ||
                         launch_if<64, 128>(shape, a, device, stream) ||
                         launch_if<64, 64>(shape, a, device, stream) ||
                         launch_if<64, 32>(shape, a, device, stream);

@@ -27,33 +27,40 @@ __device__ inline void store_matrices(uint32_t shared, const uint32_t (&r)[4]) {
 // Adds bias and residual, activates, rounds, and puts the results into the staging buffer. A warp
 // owns 16 rows of each block of 64; a lane gives the address of row lane % 16 in the first or (from
 // lane 16 on) the second 8 of 16 columns. The swizzle moves these runs of 16 bytes by an exclusive
-// or, so the runs 2j and 2j + 1 lie where the runs 0 and 1 do, exclusive or 2j. A box's residuals
-// are all read before its first result is written, so that their latencies overlap.
+// or, so the runs 2j and 2j + 1 lie where the runs 0 and 1 do, exclusive or 2j. The residuals of a
+// box, or of half a box where registers are few, are all read before the first result is written, so
+// that their latencies overlap.
 template <typename T, typename S, Activation activation, bool has_residual, int blocks>
 __device__ void stage_results(const float (&sums)[blocks][S::kCols / 2], uint32_t staging,
                               uint32_t bias) {
   constexpr int row_bytes = S::kBoxCols * 2;
+  constexpr int box_steps = S::kBoxCols / 16;
+  constexpr int columns = S::kCols > 128 ? S::kBoxCols / 2 : S::kBoxCols;
+  constexpr int steps = columns / 16;
   const int lane = threadIdx.x % 32;
   const int row = threadIdx.x / 32 % 4 * 16 + lane % 16;
   const int swizzle = row * row_bytes / 128 % (row_bytes / 16);
   const uint32_t lane_address = staging + row * row_bytes + ((lane / 16) ^ swizzle) * 16;
   const uint32_t lane_bias = bias + lane % 4 * 8;
 #pragma unroll
-  for (int box = 0; box < S::kBoxes; ++box) {
-    const auto address = [&](int j, int block) {
-      return (lane_address ^ (j * 32)) + box * S::kBoxBytes + block * 64 * row_bytes;
+  for (int piece = 0; piece < S::kCols / columns; ++piece) {
+    // 16-column steps of the tile
+    const int first = piece * steps;
+    const auto address = [&](int step, int block) {
+      return (lane_address ^ (step % box_steps * 32)) + step / box_steps * S::kBoxBytes +
+             block * 64 * row_bytes;
     };
-    uint32_t pairs[S::kBoxCols / 16][blocks][4] = {};
+    uint32_t pairs[steps][blocks][4] = {};
     if constexpr (has_residual) {
 #pragma unroll
-      for (int j = 0; j < S::kBoxCols / 16; ++j)
+      for (int j = 0; j < steps; ++j)
 #pragma unroll
         for (int block = 0; block < blocks; ++block)
-          load_matrices(pairs[j][block], address(j, block));
+          load_matrices(pairs[j][block], address(first + j, block));
     }
 #pragma unroll
-    for (int j = 0; j < S::kBoxCols / 16; ++j) {
-      const int column = box * S::kBoxCols + j * 16;
+    for (int j = 0; j < steps; ++j) {
+      const int column = (first + j) * 16;
       const float2 lane_biases[2] = {load_float2(lane_bias + column * 4),
                                      load_float2(lane_bias + column * 4 + 32)};
 #pragma unroll
@@ -71,7 +78,7 @@ __device__ void stage_results(const float (&sums)[blocks][S::kCols / 2], uint32_
           }
           pair = pack_pair<T>(activate(activation, low), activate(activation, high));
         }
-        store_matrices(address(j, block), pairs[j][block]);
+        store_matrices(address(first + j, block), pairs[j][block]);
       }
     }
   }

@@ -22,7 +22,8 @@ struct TileCost {
 // and 0.303 in place of 0.295: a tile of 128 × 128 then never looks cheaper than two of 64 × 64.
 // There the choice takes 0.5 % longer than the best tile in the geometric mean, and at worst 12 %
 // (256 × 3072 × 768, where 64 × 64 is best).
-constexpr std::array<TileCost, 4> kTiles = {{
+constexpr std::array<TileCost, 5> kTiles = {{
+    {{128, 192}, 4.5, 0.42, 0.56, 0.6},
     {{128, 128}, 3.71, 0.303, 0.385, 0.589},
     {{64, 128}, 3.04, 0.159, 0.309, 0.0},
     {{64, 64}, 2.27, 0.125, 0.177, 0.083},

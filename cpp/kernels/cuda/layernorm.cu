@@ -1,22 +1,25 @@
 // Layer normalisation of rows: out = (x - mean) / sqrt(variance + epsilon) · weight + bias.
 //
 // 16 or 32 lanes hold a row in registers as 16-byte chunks (384 columns of float16 are 48 chunks:
-// 16 lanes × 3, none idle). Each row is read once and written once, and nothing goes through shared
-// memory, so a kernel is bound by 2 · T · H elements of memory: 16,384 rows of 768 float16 are 50 MB,
-// 12 µs at 4.2 TB/s. The grid is what the device holds at once, and a warp asks for its next rows
-// before it works on those it has: 24 warps with 1.5 KB each keep 36 KB a multiprocessor on their
-// way all the time; 4.2 TB/s for 0.8 µs over 132 of them are 26 KB, half of that reads. The weights
-// (8 bytes a column) come from the L1 cache, once for all rows that a lane takes at once.
+// 16 lanes × 3, none idle), and weights and biases beside it, see norm_constants.cuh. Each row is
+// read once and written once, and nothing goes through shared memory, so a kernel is bound by
+// 2 · T · H elements of memory: 65,536 rows of 384 / 768 / 1024 float16 take 33.6 / 67.1 / 89.5 µs at
+// the 3.00 TB/s of an H100's copy, and 37.0 / 74.8 / 98.4 µs here. The grid is what the device holds
+// at once, and a warp asks for its next rows before it works on those it has: 16 warps with 1.5 KB
+// each keep 24 KB a multiprocessor on their way all the time; 3.00 TB/s for 0.8 µs over 132 of them
+// are 18 KB, half of that reads.
+//
+// One row a lane: several share each read of a constant and let their sums over lanes overlap, but
+// leave registers for fewer warps. With constants in the L1 cache 2 rows took 39.2 / 76.6 / 101.6 µs
+// and 1 took 39.7 / 78.4 / 103.8; without those reads there is little left to share. See
+// layernorm_by_rows().
 // Mean, then centred variance, in float32.
 #include "kernels/cuda/norm_constants.cuh"
-#include "kernels/cuda/row_queue.cuh"
 
 namespace vlt::cuda {
 namespace {
 
-// Rows that a lane takes at once: more share the weights and let sums over lanes overlap, fewer
-// leave registers for more warps. See layernorm_variant().
-constexpr int kLaneRows = 1;
+constexpr int kMostRegisterChunks = 4;  // of a lane, for whose constants there are registers
 
 // Where rows go: of T, or of float32 that hold what T would.
 template <typename T>
@@ -56,32 +59,30 @@ struct Destination {
 };
 
 // Blocks of a multiprocessor.
-template <typename Shape, typename Constants, typename Queue>
-constexpr int kBlocks = Shape::blocks(Queue::kRegisters + Constants::kRegisters);
+template <typename Shape, typename Constants>
+constexpr int kBlocks = Shape::blocks(Shape::kLoadRegisters + Constants::kRegisters);
 
 // A warp strides over the rows and reads those of a turn before it writes any of them: `out` may be
 // `in`. The first turn's are asked for before the number of rows is known, which memory has room
 // for; rows past the end are read, as the last one that may exist, and not written.
-template <typename T, typename Shape, typename Constants, typename Queue>
-__global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants, Queue>))
+template <typename T, typename Shape, typename Constants>
+__global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants>))
     layernorm_kernel(const __grid_constant__ LayerNormArguments args) {
-  __shared__ typename Constants::Storage constants_storage;
-  __shared__ typename Queue::Storage queue_storage;
-  const Constants constants(args.norm, args.cols, constants_storage);
+  __shared__ typename Constants::Storage storage;
+  const Constants constants(args.norm, args.cols, storage);
   wait_for_previous();
   const int num_chunks = args.cols / Shape::kElements;
   const int64_t turn_rows = int64_t{warps_in_grid()} * Shape::kWarpRows;
   int64_t first = int64_t{warp_in_grid()} * Shape::kWarpRows;
-  Queue rows(queue_storage);
-  const auto ask = [&](int64_t from, int num_rows) {
-    if (from >= num_rows) return rows.ask_for_none();
-    rows.ask(num_chunks, [&](int i) {
+  Chunks<Shape> chunks;
+  const auto load = [&](int64_t from, int num_rows) {
+    const auto row_of = [&](int i) {
       const int64_t row = min(from + Shape::row_offset(i), int64_t{num_rows} - 1);
       return static_cast<const T*>(args.in) + row * args.in_stride;
-    });
+    };
+    if (from < num_rows) load_rows<T, Shape>(num_chunks, row_of, chunks);
   };
-#pragma unroll
-  for (int turn = 0; turn < Queue::kAhead; ++turn) ask(first + turn * turn_rows, args.max_rows);
+  load(first, args.max_rows);
 
   const int num_rows = args.state->num_tokens;
   const Destination<T> out(args);
@@ -89,9 +90,9 @@ __global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants, Queue>
   while (first < num_rows) {
     const int64_t own = first;
     Rows<Shape> x;
-    rows.take(num_chunks, x);
+    unpack_rows<T, Shape>(chunks, x);
     first += turn_rows;
-    ask(first + (Queue::kAhead - 1) * turn_rows, num_rows);
+    load(first, num_rows);
     store_norm<Shape>(x, constants, args.cols, args.norm.epsilon,
                       [&](int i, int column, const float(&y)[Shape::kElements]) {
                         const int64_t row = own + Shape::row_offset(i);
@@ -126,27 +127,48 @@ bool is_chunked(const LayerNormArguments& args) {
          is_aligned(args.norm.weight) && is_aligned(args.norm.bias);
 }
 
-template <typename T, typename Shape, template <typename> typename Constants, int ahead>
-void launch_kernel(const LayerNormArguments& args, const DeviceTraits& device,
-                   cudaStream_t stream) {
-  using Queue = RowQueue<T, Shape, ahead>;
-  launch(
-      layernorm_kernel<T, Shape, Constants<Shape>, Queue>,
-      row_launch(args.max_rows, Shape::kWarpRows, kBlocks<Shape, Constants<Shape>, Queue>, device),
-      device.overlap, stream, args);
+template <typename T, typename Constants, typename Shape>
+void launch_shape(Shape, const LayerNormArguments& args, const DeviceTraits& device,
+                  cudaStream_t stream) {
+  launch(layernorm_kernel<T, Shape, Constants>,
+         row_launch(args.max_rows, Shape::kWarpRows, kBlocks<Shape, Constants>, device),
+         device.overlap, stream, args);
 }
 
 template <typename T>
 void launch_layernorm(const LayerNormArguments& args, const DeviceTraits& device,
                       cudaStream_t stream) {
   const auto use = [&](auto shape) {
-    launch_kernel<T, decltype(shape), CachedConstants, 0>(args, device, stream);
+    using Shape = decltype(shape);
+    using Constants = std::conditional_t<(Shape::kChunks <= kMostRegisterChunks),
+                                         RegisterConstants<Shape>, SharedConstants<Shape>>;
+    launch_shape<T, Constants>(shape, args, device, stream);
   };
-  if (is_chunked<T>(args) && with_row_shape<T, kLaneRows>(args.cols / kChunkElements<T>, use))
-    return;
+  if (is_chunked<T>(args) && with_row_shape<T>(args.cols / kChunkElements<T>, use)) return;
   launch(layernorm_any_kernel<T>, row_launch(args.max_rows, 1, kAnyRowBlocks, device),
          device.overlap, stream, args);
 }
+
+#ifdef VLT_KERNEL_VARIANTS
+template <int rows>
+bool launch_by_rows(const LayerNormArguments& args, const DeviceTraits& device,
+                    cudaStream_t stream) {
+  const auto use = [&](auto shape) {
+    launch_shape<half, SharedConstants<decltype(shape)>>(shape, args, device, stream);
+    return true;
+  };
+  switch (args.cols) {
+    case 384:
+      return use(RowShape<half, 16, 3, 2, rows>());
+    case 768:
+      return use(RowShape<half, 32, 3, 2, rows>());
+    case 1024:
+      return use(RowShape<half, 32, 4, 3, rows>());
+    default:
+      return false;
+  }
+}
+#endif
 
 }  // namespace
 
@@ -156,35 +178,19 @@ void layernorm(const LayerNormArguments& args, const DeviceTraits& device, cudaS
 }
 
 #ifdef VLT_KERNEL_VARIANTS
-bool layernorm_variant(const LayerNormArguments& args, const DeviceTraits& device,
-                       cudaStream_t stream, int variant) {
+bool layernorm_by_rows(const LayerNormArguments& args, const DeviceTraits& device,
+                       cudaStream_t stream, int lane_rows) {
   if (args.dtype != DType::kFloat16 || !is_chunked<half>(args)) return false;
-  const int num_chunks = args.cols / kChunkElements<half>;
-  bool known = true;
-  const auto use = [&](auto shape) {
-    using Shape = decltype(shape);
-    if constexpr (Shape::kRows > 1) {
-      launch_kernel<half, Shape, CachedConstants, 0>(args, device, stream);
-    } else {
-      switch (variant) {
-        case 2:
-          return launch_kernel<half, Shape, CachedConstants, 2>(args, device, stream);
-        case 3:
-          return launch_kernel<half, Shape, SharedConstants, 0>(args, device, stream);
-        case 4:
-          return launch_kernel<half, Shape, SharedConstants, 2>(args, device, stream);
-        case 5:
-          return launch_kernel<half, Shape, RegisterConstants, 0>(args, device, stream);
-        case 6:
-          return launch_kernel<half, Shape, RegisterConstants, 2>(args, device, stream);
-        default:
-          known = false;
-      }
-    }
-  };
-  if (variant == 0) return with_usual_row_shape<half, 2>(num_chunks, use);
-  if (variant == 1) return with_usual_row_shape<half, 4>(num_chunks, use);
-  return with_usual_row_shape<half, 1>(num_chunks, use) && known;
+  switch (lane_rows) {
+    case 1:
+      return launch_by_rows<1>(args, device, stream);
+    case 2:
+      return launch_by_rows<2>(args, device, stream);
+    case 4:
+      return launch_by_rows<4>(args, device, stream);
+    default:
+      return false;
+  }
 }
 #endif
 

@@ -1,4 +1,5 @@
-// What a block of a pooling kernel does with its part of the states: spans of rows, modes, runs.
+// What a block of the pooling kernel owns: a mode, columns, and of each sequence a span of rows, which
+// its warps reduce in runs.
 #pragma once
 
 #include "kernels/cuda/rows.cuh"
@@ -11,7 +12,6 @@ constexpr int kLaneColumns = 16;  // lanes side by side: chunks of columns that 
 constexpr int kLaneRows = 2;      // lanes below each other
 constexpr int kRowsInFlight = 8;  // of a lane
 constexpr int kRunRows = kLaneRows * kRowsInFlight;
-constexpr int kMostSequences = kPoolWarps;  // of a block
 
 // ---- What a mode does with a column
 
@@ -64,12 +64,6 @@ struct RowSpan {
   }
 };
 
-// Which parts of the work a block does.
-struct PoolGrid {
-  int num_parts;  // blocks that share the same sequences: modes × parts of the columns
-  int group;      // sequences of a block
-};
-
 // One part of the states: a mode and the columns that a block owns.
 template <typename T, int N>
 struct PoolPart {
@@ -100,34 +94,16 @@ struct PoolPart {
            mode == PoolingMode::kMax;
   }
 
-  // This lane's first row of a run, counted in the span, and how many the span has from there on.
-  __device__ static int first_of(int run) { return run * kRunRows + lane() / kLaneColumns; }
-  __device__ int left_of(const RowSpan& span, int run) const {
-    return lane_exists ? span.count - first_of(run) : 0;
-  }
-  __device__ const T* row_of(const RowSpan& span, int run) const {
-    return states + int64_t{span.first_row + first_of(run)} * stride;
-  }
-
-  // Asks for this lane's rows of a run, where they are aligned; add_run() reads the others.
-  __device__ void load_run(const RowSpan& span, int run,
-                           Chunk<T, N> (&chunks)[kRowsInFlight]) const {
-    if (!aligned) return;
-    const int left = left_of(span, run);
-    const T* row = row_of(span, run);
-#pragma unroll
-    for (int u = 0; u < kRowsInFlight; ++u, row += int64_t{kLaneRows} * stride)
-      if (u * kLaneRows < left) chunks[u] = load_once<T, N>(row);
-  }
-
   // Adds this lane's rows of a run to the total.
   template <typename Mode>
-  __device__ void add_run(const RowSpan& span, int run, const Chunk<T, N> (&chunks)[kRowsInFlight],
-                          float (&total)[N]) const {
-    const int left = left_of(span, run);
+  __device__ void reduce_run(const RowSpan& span, int run, float (&total)[N]) const {
+    const int first = run * kRunRows + lane() / kLaneColumns;
+    const int left = lane_exists ? span.count - first : 0;
+    const T* row = states + int64_t{span.first_row + first} * stride;
+    const int64_t step = int64_t{kLaneRows} * stride;
     const bool is_weighted = mode == PoolingMode::kWeightedMean;  // by 1, 2, 3, …
     const float weight_step = is_weighted ? kLaneRows : 0;
-    float weight = is_weighted ? static_cast<float>(span.begin + first_of(run) + 1) : 1.0f;
+    float weight = is_weighted ? static_cast<float>(span.begin + first + 1) : 1.0f;
     const auto add = [&](const float(&x)[N]) {
 #pragma unroll
       for (int e = 0; e < N; ++e) total[e] = Mode::add(total[e], x[e], weight);
@@ -135,6 +111,10 @@ struct PoolPart {
     };
     float x[N];
     if (aligned) {
+      Chunk<T, N> chunks[kRowsInFlight];
+#pragma unroll
+      for (int u = 0; u < kRowsInFlight; ++u, row += step)
+        if (u * kLaneRows < left) chunks[u] = load_once<T, N>(row);
 #pragma unroll
       for (int u = 0; u < kRowsInFlight; ++u) {
         if (u * kLaneRows >= left) break;
@@ -142,10 +122,8 @@ struct PoolPart {
         add(x);
       }
     } else {
-      const T* row = row_of(span, run);
 #pragma unroll 1
-      for (int u = 0; u < kRowsInFlight && u * kLaneRows < left;
-           ++u, row += int64_t{kLaneRows} * stride) {
+      for (int u = 0; u < kRowsInFlight && u * kLaneRows < left; ++u, row += step) {
 #pragma unroll
         for (int e = 0; e < N; ++e) x[e] = to_float(row[e]);
         add(x);

@@ -59,7 +59,7 @@ __device__ inline Chunk<T, N> pack(const float (&x)[N]) {
   }
 }
 
-// Of rows that are read once: past the L1 cache, where weights and positions are to stay.
+// Of rows that are read once: past the L1 cache, where position rows are to stay.
 template <typename T, int N>
 __device__ inline Chunk<T, N> load_once(const T* from) {
   return __ldcg(reinterpret_cast<const Chunk<T, N>*>(from));
@@ -125,8 +125,9 @@ __device__ inline float lanes_sum(float x) {
 
 // How a warp holds rows: kLanes lanes a row, chunk c of lane l being chunk l + c · kLanes of the
 // row. The first kFull chunks of every lane exist, the others only where the row is that long.
-// A lane takes kRows rows at once. Their number does not influence the bits.
-template <typename T, int lanes, int chunks, int full, int rows>
+// A lane takes kRows rows at once: one, but in layernorm_by_rows(). Their number does not influence
+// the bits.
+template <typename T, int lanes, int chunks, int full, int rows = 1>
 struct RowShape {
   static constexpr int kElements = kChunkElements<T>;
   static constexpr int kLanes = lanes;
@@ -225,29 +226,7 @@ __device__ inline void standardize(Rows<Shape>& x, int32_t cols, float epsilon) 
       for (int e = 0; e < Shape::kElements; ++e) x[i][c][e] *= scale[i];
 }
 
-template <int N>
-__device__ inline void load_constants(const float* from, float (&x)[N]) {
-#pragma unroll
-  for (int i = 0; i < N; i += 4) {
-    const float4 four = __ldg(reinterpret_cast<const float4*>(from + i));
-    x[i] = four.x;
-    x[i + 1] = four.y;
-    x[i + 2] = four.z;
-    x[i + 3] = four.w;
-  }
-}
-
-// Asks for the constants' lines: before the wait for the kernel before this one, when time is free.
-__device__ inline void prefetch_norm(const Norm& norm, int32_t cols) {
-  constexpr int kLine = 128 / sizeof(float);
-#pragma unroll 1
-  for (int j = static_cast<int>(threadIdx.x) * kLine; j < cols; j += kRowThreads * kLine) {
-    asm volatile("prefetch.global.L1 [%0];" ::"l"(norm.weight + j));
-    asm volatile("prefetch.global.L1 [%0];" ::"l"(norm.bias + j));
-  }
-}
-
-// Calls store(i, column, elements) with each chunk of norm(x) that exists. Constants: see
+// Calls store(i, column, elements) with each chunk of norm(x) that exists; constants as in
 // norm_constants.cuh.
 template <typename Shape, typename Constants, typename Store>
 __device__ inline void store_norm(Rows<Shape>& x, const Constants& constants, int32_t cols,
@@ -309,38 +288,24 @@ inline LaunchShape row_launch(int64_t max_rows, int warp_rows, int blocks_held,
 }
 
 // Calls use(RowShape) with the tightest shape for rows of this many chunks; false: none is so wide.
-template <typename T, int rows, typename Use>
+template <typename T, typename Use>
 bool with_row_shape(int num_chunks, const Use& use) {
   if (num_chunks <= 16)
-    use(RowShape<T, 16, 1, 0, rows>());
+    use(RowShape<T, 16, 1, 0>());
   else if (num_chunks <= 32)
-    use(RowShape<T, 16, 2, 1, rows>());
+    use(RowShape<T, 16, 2, 1>());
   else if (num_chunks <= 48)
-    use(RowShape<T, 16, 3, 2, rows>());
+    use(RowShape<T, 16, 3, 2>());
   else if (num_chunks <= 64)
-    use(RowShape<T, 32, 2, 1, rows>());
+    use(RowShape<T, 32, 2, 1>());
   else if (num_chunks <= 96)
-    use(RowShape<T, 32, 3, 2, rows>());
+    use(RowShape<T, 32, 3, 2>());
   else if (num_chunks <= 128)
-    use(RowShape<T, 32, 4, 3, rows>());
+    use(RowShape<T, 32, 4, 3>());
   else if (num_chunks <= 192)
-    use(RowShape<T, 32, 6, 4, rows>());
+    use(RowShape<T, 32, 6, 4>());
   else if (num_chunks <= 256)
-    use(RowShape<T, 32, 8, 6, rows>());
-  else
-    return false;
-  return true;
-}
-
-// As the models with the most users have them: 384, 768 and 1024 columns of 16 bits.
-template <typename T, int rows, typename Use>
-bool with_usual_row_shape(int num_chunks, const Use& use) {
-  if (num_chunks == 48)
-    use(RowShape<T, 16, 3, 2, rows>());
-  else if (num_chunks == 96)
-    use(RowShape<T, 32, 3, 2, rows>());
-  else if (num_chunks == 128)
-    use(RowShape<T, 32, 4, 3, rows>());
+    use(RowShape<T, 32, 8, 6>());
   else
     return false;
   return true;

@@ -54,12 +54,6 @@ struct EmbedArguments {
 // out of range is reported and taken as 0.
 void embed_layernorm(const EmbedArguments&, const DeviceTraits&, cudaStream_t);
 
-#ifdef VLT_KERNEL_VARIANTS
-// The same to the bit, for benchmarks; tests/gpu/kernels.py names the variants, in order. Float16 of
-// 384, 768 or 1024 columns; false, and nothing is done, for anything else.
-bool embed_layernorm_variant(const EmbedArguments&, const DeviceTraits&, cudaStream_t, int variant);
-#endif
-
 struct LayerNormArguments {
   const BatchState* state = nullptr;
   DType dtype = DType::kFloat16;  // of in
@@ -81,8 +75,10 @@ struct LayerNormArguments {
 void layernorm(const LayerNormArguments&, const DeviceTraits&, cudaStream_t);
 
 #ifdef VLT_KERNEL_VARIANTS
-// As embed_layernorm_variant().
-bool layernorm_variant(const LayerNormArguments&, const DeviceTraits&, cudaStream_t, int variant);
+// The same to the bit, for benchmarks: a lane takes 1, 2 or 4 rows at once, and constants lie in
+// shared memory, as 4 rows leave no registers for them. Float16 of 384, 768 or 1024 columns; false,
+// and nothing is done, for anything else.
+bool layernorm_by_rows(const LayerNormArguments&, const DeviceTraits&, cudaStream_t, int lane_rows);
 #endif
 
 struct AddLayerNormArguments {
@@ -146,11 +142,6 @@ struct PoolArguments {
 
 // Each sequence's states reduced by every mode in turn, as vlt::Operations::pool says.
 void pool(const PoolArguments&, const DeviceTraits&, cudaStream_t);
-
-#ifdef VLT_KERNEL_VARIANTS
-// As embed_layernorm_variant(), of float16 rows made of aligned chunks, however wide.
-bool pool_variant(const PoolArguments&, const DeviceTraits&, cudaStream_t, int variant);
-#endif
 
 struct NormalizeArguments {
   const BatchState* state = nullptr;
