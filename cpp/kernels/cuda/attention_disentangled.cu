@@ -11,8 +11,8 @@
 // Both terms are products of matrices, whose elements are then gathered by distance:
 //   queries · key_rowsᵀ  [16, 48], by each warp of its own queries: 47 distances to a tile's keys
 //   keys · query_rowsᵀ   [32, 80], by the block: 79 distances from 16 keys to the 64 queries
-// in float32, through shared memory, so that they lose nothing to a rounding. Operations bind:
-// 4.75 · 2·L·A·D a token where q · kᵀ alone takes 2·L·A·D and q · kᵀ with probabilities · v twice that.
+// in float32, through shared memory, so that they lose nothing to a rounding. Operations bind: as
+// many as for 4.75 products q · kᵀ, where attention alone has those for two.
 //
 // Shared memory: [q: 64 rows][k | v, two stages][two rings][products], 83 KB for D = 64.
 #include "kernels/cuda/attention_mma.cuh"

@@ -1,8 +1,8 @@
 // Attention for sequences of more than 128 tokens, float16 and bfloat16, sm_80 and later.
 //
-// out = softmax(q · kᵀ · scale + bias) · v with the online softmax (Milakov and Gimelshein 2018; Dao et
-// al. 2022): keys come in tiles; each query keeps the greatest score so far, and what is summed up
-// is scaled down whenever that rises. Operations bind: 4·L·A·D a token.
+// out = softmax(q · kᵀ · scale + bias) · v with the online softmax (Milakov and Gimelshein 2018; Dao
+// et al. 2022): keys come in tiles; each query keeps the greatest score so far, and what is summed
+// up is scaled down whenever that rises. Operations bind: 4·L·A·D a token.
 //
 // A block takes an item, 64 queries of a sequence, and one head at a time. Its warps have 16
 // queries each, or 32 where registers allow: then each fragment of keys and values read from shared
