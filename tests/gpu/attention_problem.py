@@ -11,13 +11,15 @@ from gpu.batches import Plan
 from gpu.cases import name_of
 from gpu.guarded import Guarded, guard
 from gpu.kernels import DEVICE
+from gpu.relative import Relative
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-FAMILIES = ("mma", "hopper", "fp32")
+FAMILIES = ("mma", "hopper", "disentangled", "fp32")
 # What a family runs: its kernels, and how many queries a long item covers.
 _KERNELS = {
     "mma": (("short_mma", "long_mma"), native.MMA_QUERY_TILE),
     "hopper": (("short_mma", "long_hopper"), native.HOPPER_QUERY_TILE),
+    "disentangled": (("disentangled",), native.MMA_QUERY_TILE),
     "fp32": (("fp32",), native.MMA_QUERY_TILE),
 }
 # cuDNN's kernels are left out: it compiles one for each length, which takes longer than the rest.
@@ -27,16 +29,29 @@ _BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBack
 class Problem:
     """qkv [T, 3·A·D] of sequences of given lengths, NaN before, between and behind its rows."""
 
-    def __init__(self, qkv: torch.Tensor, lengths: Sequence[int], heads: int) -> None:
+    def __init__(
+        self,
+        qkv: torch.Tensor,
+        lengths: Sequence[int],
+        heads: int,
+        relative: Relative | None = None,
+    ) -> None:
         self.lengths, self.heads = list(lengths), heads
         self.rows, self.width = sum(lengths), qkv.shape[1] // 3
         self.head_size = self.width // heads
-        self.scale = self.head_size**-0.5
+        self.relative = relative
+        terms = 1 if relative is None else relative.num_terms
+        self.scale = (self.head_size * terms) ** -0.5
         self.dtype = qkv.dtype
         self._qkv = guard(qkv, spare_rows=5)  # max_rows is more than T
 
     def __str__(self) -> str:
-        return f"A={self.heads} D={self.head_size} {name_of(self.dtype)}"
+        name = f"A={self.heads} D={self.head_size} {name_of(self.dtype)}"
+        return name if self.relative is None else f"{name} {self.relative}"
+
+    def like(self, qkv: torch.Tensor, lengths: Sequence[int]) -> Problem:
+        """The same of other sequences."""
+        return Problem(qkv, lengths, self.heads, self.relative)
 
     @property
     def qkv(self) -> torch.Tensor:
@@ -44,10 +59,15 @@ class Problem:
 
     def fits(self, family: str) -> bool:
         """Does the family have a kernel for this?"""
-        if (family == "fp32") != (self.dtype == torch.float32):
+        has_rows = self.relative is not None and self.relative.has_rows
+        if family == "fp32":
+            return self.dtype == torch.float32 or has_rows
+        if self.dtype == torch.float32 or (family == "disentangled") != has_rows:
             return False
         if family != "hopper":
             return True
+        if self.relative is not None:
+            return False
         stride = self._qkv.view.stride(0)
         return kernels.device_traits().hopper_kernels and kernels.hopper_attention_fits(
             self.head_size, stride, self.heads
@@ -67,6 +87,7 @@ class Problem:
                 num_heads=self.heads,
                 head_size=self.head_size,
                 scale=self.scale,
+                relative=None if self.relative is None else self.relative.prepared,
                 behind_short=name == "long_hopper",  # as an encoder does it
                 traits=traits,
             )
@@ -77,7 +98,7 @@ class Problem:
 
     def exact(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The result in float64, and the bound of a kernel's errors."""
-        return references.attention(self.qkv, self.lengths, self.heads, self.scale)
+        return references.attention(self.qkv, self.lengths, self.heads, self.scale, self.relative)
 
     def by_torch(self) -> torch.Tensor:
         """What PyTorch makes of it in the same precision, sequences of equal length together."""
@@ -85,7 +106,12 @@ class Problem:
         with sdpa_kernel(_BACKENDS):
             for rows in references.rows_by_length(self.lengths, DEVICE):
                 q, k, v = references.heads_of(self.qkv[rows], self.heads)
-                y = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+                if self.relative is None:
+                    y = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+                else:  # term by term, each rounded, as models are written
+                    scores = (q @ k.transpose(-1, -2)) * self.scale
+                    scores = scores + self.relative.scores(q, k, self.scale)
+                    y = scores.softmax(dim=-1) @ v
                 out[rows] = references.merge_heads(y)
         return out
 

@@ -29,19 +29,23 @@ class Batch:
         token_ids: torch.Tensor | None = None,
         token_types: torch.Tensor | None = None,
         pooling_starts: Sequence[int] | None = None,
+        chosen_tokens: Sequence[int] | None = None,
     ) -> Batch:
         """A batch with these sequence starts [S + 1]; num_tokens is by default the last of them."""
         starts_there = _int32(starts, device)
         pooling_there = None if pooling_starts is None else _int32(pooling_starts, device)
+        chosen_there = None if chosen_tokens is None else _int32(chosen_tokens, device)
         header = native.BatchHeader(
             num_tokens=starts[-1] if num_tokens is None else num_tokens,
             num_sequences=len(starts) - 1,
+            num_chosen=0 if chosen_tokens is None else len(chosen_tokens),
             token_ids=None if token_ids is None else token_ids.data_ptr(),
             token_types=None if token_types is None else token_types.data_ptr(),
             sequence_starts=starts_there.data_ptr(),
             pooling_starts=None if pooling_there is None else pooling_there.data_ptr(),
+            chosen_tokens=None if chosen_there is None else chosen_there.data_ptr(),
         )
-        arrays = (token_ids, token_types, starts_there, pooling_there)
+        arrays = (token_ids, token_types, starts_there, pooling_there, chosen_there)
         return cls(
             torch.frombuffer(bytearray(header), dtype=torch.uint8).to(device),
             tuple(array for array in arrays if array is not None),
@@ -52,19 +56,21 @@ class Batch:
 class Plan:
     """A BatchState and its lists of items, in device memory."""
 
-    state: torch.Tensor  # [8] int32, a BatchState
+    state: torch.Tensor  # [9] int32, a BatchState
     short_items: torch.Tensor  # [n, 4] int32
     long_items: torch.Tensor  # [n, 4] int32
     max_sequences: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], query_tile: int, device: torch.device) -> Plan:
+    def of(
+        cls, lengths: Sequence[int], query_tile: int, device: torch.device, num_chosen: int = 0
+    ) -> Plan:
         """The plan of sequences of these lengths, made here and uploaded."""
         shorts, longs = items_of(lengths, query_tile)
         begins = list(accumulate((len(group) for group in shorts), initial=0))
         flat = [item for group in shorts for item in group]
         return cls(
-            _int32([sum(lengths), len(lengths), *begins, len(longs)], device),
+            _int32([sum(lengths), len(lengths), num_chosen, *begins, len(longs)], device),
             _items(flat, device),
             _items(sorted(longs, key=lambda item: -item[1]), device),
             len(lengths),
@@ -78,7 +84,7 @@ class Plan:
         def room(rows: int) -> torch.Tensor:
             return torch.full((rows + 8, 4), poison, dtype=torch.int32, device=device)
 
-        state = torch.full((8,), poison, dtype=torch.int32, device=device)
+        state = torch.full((9,), poison, dtype=torch.int32, device=device)
         return cls(state, room(max_sequences), room(max_tokens // 32), max_sequences)
 
 

@@ -15,7 +15,14 @@ from functools import cache
 import torch
 from gpu import native
 from gpu.batches import Batch, Plan
-from gpu.native import ACTIVATIONS, ATTENTION_KINDS, ERROR_KINDS, GEMM_KINDS, POOLING_MODES
+from gpu.native import (
+    ACTIVATIONS,
+    ATTENTION_KINDS,
+    COPY_KINDS,
+    ERROR_KINDS,
+    GEMM_KINDS,
+    POOLING_MODES,
+)
 
 DEVICE = torch.device("cuda")
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # as in cpp/kernels/enums.h
@@ -95,6 +102,60 @@ def padded_bias(bias: torch.Tensor) -> torch.Tensor:
     return padded
 
 
+class PreparedRelative:
+    """Weights of relative positions in device memory, as a model would have prepared them.
+
+    Parameters
+    ----------
+    num_heads, head_size : int
+    num_distances : int
+        2·P - 1, where P is the longest sequence.
+    dtype : torch.dtype
+        Of the rows on the device.
+    bias : float32 tensor [A, 2·P - 1] on the host, optional
+    row : int32 tensor [2·P - 1] on the host, optional
+    key_rows, query_rows : float32 tensors [R, A·D] on the host, optional
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        head_size: int,
+        num_distances: int,
+        dtype: torch.dtype,
+        *,
+        bias: torch.Tensor | None = None,
+        row: torch.Tensor | None = None,
+        key_rows: torch.Tensor | None = None,
+        query_rows: torch.Tensor | None = None,
+    ) -> None:
+        given = [x for x in (bias, row, key_rows, query_rows) if x is not None]
+        assert all(x.is_contiguous() and x.device.type == "cpu" for x in given)
+        tables = [x for x in (key_rows, query_rows) if x is not None]
+        tensors = native.RelativeTensors(
+            num_heads=num_heads,
+            head_size=head_size,
+            num_distances=num_distances,
+            bias=_address(bias),
+            num_rows=len(tables[0]) if tables else 0,
+            row=_address(row),
+            key_rows=_address(key_rows),
+            query_rows=_address(query_rows),
+        )
+        self.weights, self._memory = native.RelativeWeights(), ctypes.c_void_p()
+        native.call(
+            "shim_prepare_relative",
+            byref(tensors),
+            DTYPES[dtype],
+            byref(device_traits()),
+            byref(self.weights),
+            byref(self._memory),
+        )
+
+    def __del__(self) -> None:
+        native.load().shim_free_weights(self._memory)
+
+
 def attention(
     kind: str,
     plan: Plan,
@@ -104,12 +165,14 @@ def attention(
     num_heads: int,
     head_size: int,
     scale: float,
+    relative: PreparedRelative | None = None,
     behind_short: bool = False,
     traits: native.DeviceTraits | None = None,
 ) -> None:
     """out [rows, A·D] = attention of qkv [rows, 3·A·D] over the items of a plan.
 
-    Kinds: "short_mma", "long_mma", "long_hopper", and "fp32", which does short and long items.
+    Kinds: "short_mma", "long_mma", "long_hopper", and "fp32" and "disentangled", which do short and
+    long items.
     `behind_short`: "long_hopper" follows "short_mma" at once, and may run beside it.
     """
     arguments = native.AttentionArguments(
@@ -124,6 +187,7 @@ def attention(
         num_heads=num_heads,
         head_size=head_size,
         scale=scale,
+        relative=native.RelativeWeights() if relative is None else relative.weights,
         max_rows=qkv.shape[0],
         max_sequences=plan.max_sequences,
         behind_short=behind_short,
@@ -159,6 +223,7 @@ def plan_batch(
     *,
     max_tokens: int,
     max_sequences: int,
+    max_chosen: int = 0,
     max_length: int,
     query_tile: int,
     traits: native.DeviceTraits | None = None,
@@ -171,6 +236,7 @@ def plan_batch(
         long_items=plan.long_items.data_ptr(),
         max_tokens=max_tokens,
         max_sequences=max_sequences,
+        max_chosen=max_chosen,
         max_length=max_length,
         query_tile=query_tile,
         error=error.values.data_ptr(),
@@ -194,7 +260,7 @@ def embed_layernorm(
     batch: Batch,
     plan: Plan,
     word: torch.Tensor,
-    position: torch.Tensor,
+    position: torch.Tensor | None,
     token_type: torch.Tensor | None,
     norm: Norm,
     out: torch.Tensor,
@@ -211,7 +277,7 @@ def embed_layernorm(
         state=plan.state.data_ptr(),
         dtype=DTYPES[word.dtype],
         word=word.data_ptr(),
-        position=position.data_ptr(),
+        position=_address(position),
         token_type=_address(token_type),
         vocab_size=len(word),
         num_token_types=0 if token_type is None else len(token_type),
@@ -258,6 +324,66 @@ def layernorm(
         _launch("shim_layernorm_by_rows", byref(arguments), traits=traits, last=(lane_rows,))
         return
     _launch("shim_layernorm", byref(arguments), traits=traits)
+
+
+def add_layernorm(
+    num_rows: torch.Tensor,
+    x: torch.Tensor,
+    residual: torch.Tensor | None,
+    norm: Norm,
+    out: torch.Tensor,
+    *,
+    indirect: torch.Tensor | None = None,
+    traits: native.DeviceTraits | None = None,
+) -> None:
+    """num_rows (int32 [1]) rows of x + residual normalised; `indirect` as in layernorm."""
+    arguments = native.AddLayerNormArguments(
+        num_rows=num_rows.data_ptr(),
+        dtype=DTYPES[x.dtype],
+        in_stride=x.stride(0),
+        residual=_address(residual),
+        residual_stride=0 if residual is None else residual.stride(0),
+        norm=norm.struct(),
+        out_dtype=DTYPES[out.dtype],
+        out=None if indirect is not None else out.data_ptr(),
+        out_stride=out.stride(0),
+        indirect_out=_address(indirect),
+        cols=x.shape[1],
+        max_rows=x.shape[0],
+        **{"in": x.data_ptr()},
+    )
+    _launch("shim_add_layernorm", byref(arguments), traits=traits)
+
+
+def copy_rows(
+    kind: str,
+    batch: Batch,
+    plan: Plan,
+    x: torch.Tensor,
+    out: torch.Tensor,
+    *,
+    width: int = 1,
+    indirect_in: torch.Tensor | None = None,
+    indirect_out: torch.Tensor | None = None,
+    traits: native.DeviceTraits | None = None,
+) -> None:
+    """Kinds: "gather_chosen"; "unfold", out [T, width · H]; "pool_single", of rows of sequences."""
+    arguments = native.CopyArguments(
+        header=batch.header.data_ptr(),
+        state=plan.state.data_ptr(),
+        dtype=DTYPES[x.dtype],
+        in_stride=x.stride(0),
+        indirect_in=_address(indirect_in),
+        out_dtype=DTYPES[out.dtype],
+        out=None if indirect_out is not None else out.data_ptr(),
+        out_stride=out.stride(0),
+        indirect_out=_address(indirect_out),
+        cols=x.shape[1],
+        width=width,
+        max_rows=out.shape[0],
+        **{"in": None if indirect_in is not None else x.data_ptr()},
+    )
+    _launch("shim_copy_rows", COPY_KINDS[kind], byref(arguments), traits=traits)
 
 
 def pool(

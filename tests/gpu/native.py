@@ -16,9 +16,10 @@ from typing import Any
 BUILT = Path(__file__).resolve().parents[2] / "build" / "libvlt_kernel_shim.so"
 
 GEMM_KINDS = {"hopper": 0, "mma": 1, "fp32": 2}
-ATTENTION_KINDS = {"short_mma": 0, "long_mma": 1, "long_hopper": 2, "fp32": 3}
+ATTENTION_KINDS = {"short_mma": 0, "long_mma": 1, "long_hopper": 2, "fp32": 3, "disentangled": 4}
+COPY_KINDS = {"gather_chosen": 0, "unfold": 1, "pool_single": 2}
 # In the order of cpp/kernels/enums.h.
-ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid")
+ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "log_relu")
 POOLING_MODES = ("cls", "lasttoken", "max", "mean", "mean_sqrt_len", "weightedmean")
 # In the order of InputError::Kind.
 ERROR_KINDS = (
@@ -30,6 +31,7 @@ ERROR_KINDS = (
     "token_id",
     "token_type",
     "pooling_start",
+    "chosen_token",
 )
 MMA_QUERY_TILE = 64
 HOPPER_QUERY_TILE = 128
@@ -65,10 +67,12 @@ class BatchHeader(ctypes.Structure):
     _fields_ = [
         ("num_tokens", c_int32),
         ("num_sequences", c_int32),
+        ("num_chosen", c_int32),
         ("token_ids", c_void_p),
         ("token_types", c_void_p),
         ("sequence_starts", c_void_p),
         ("pooling_starts", c_void_p),
+        ("chosen_tokens", c_void_p),
         ("hidden", c_void_p),
         ("embedding", c_void_p),
     ]
@@ -87,6 +91,7 @@ class BatchState(ctypes.Structure):
     _fields_ = [
         ("num_tokens", c_int32),
         ("num_sequences", c_int32),
+        ("num_chosen", c_int32),
         ("short_begin", c_int32 * (len(SHORT_LIMITS) + 1)),
         ("num_long_items", c_int32),
     ]
@@ -116,6 +121,30 @@ class GemmArguments(ctypes.Structure):
     ]
 
 
+class RelativeTensors(ctypes.Structure):
+    _fields_ = [
+        ("num_heads", c_int32),
+        ("head_size", c_int32),
+        ("num_distances", c_int64),
+        ("bias", c_void_p),
+        ("num_rows", c_int64),
+        ("row", c_void_p),
+        ("key_rows", c_void_p),
+        ("query_rows", c_void_p),
+    ]
+
+
+class RelativeWeights(ctypes.Structure):
+    _fields_ = [
+        ("num_distances", c_int64),
+        ("num_rows", c_int64),
+        ("bias", c_void_p),
+        ("row", c_void_p),
+        ("key_rows", c_void_p),
+        ("query_rows", c_void_p),
+    ]
+
+
 class AttentionArguments(ctypes.Structure):
     _fields_ = [
         ("dtype", c_int32),
@@ -129,6 +158,7 @@ class AttentionArguments(ctypes.Structure):
         ("num_heads", c_int32),
         ("head_size", c_int32),
         ("scale", c_float),
+        ("relative", RelativeWeights),
         ("max_rows", c_int32),
         ("max_sequences", c_int32),
         ("behind_short", c_bool),
@@ -143,6 +173,7 @@ class PlanArguments(ctypes.Structure):
         ("long_items", c_void_p),
         ("max_tokens", c_int32),
         ("max_sequences", c_int32),
+        ("max_chosen", c_int32),
         ("max_length", c_int32),
         ("query_tile", c_int32),
         ("error", c_void_p),
@@ -185,6 +216,42 @@ class LayerNormArguments(ctypes.Structure):
         ("out_stride", c_int64),
         ("indirect_out", c_void_p),
         ("cols", c_int32),
+        ("max_rows", c_int32),
+    ]
+
+
+class AddLayerNormArguments(ctypes.Structure):
+    _fields_ = [
+        ("num_rows", c_void_p),
+        ("dtype", c_int32),
+        ("in", c_void_p),
+        ("in_stride", c_int64),
+        ("residual", c_void_p),
+        ("residual_stride", c_int64),
+        ("norm", Norm),
+        ("out_dtype", c_int32),
+        ("out", c_void_p),
+        ("out_stride", c_int64),
+        ("indirect_out", c_void_p),
+        ("cols", c_int32),
+        ("max_rows", c_int32),
+    ]
+
+
+class CopyArguments(ctypes.Structure):
+    _fields_ = [
+        ("header", c_void_p),
+        ("state", c_void_p),
+        ("dtype", c_int32),
+        ("in", c_void_p),
+        ("in_stride", c_int64),
+        ("indirect_in", c_void_p),
+        ("out_dtype", c_int32),
+        ("out", c_void_p),
+        ("out_stride", c_int64),
+        ("indirect_out", c_void_p),
+        ("cols", c_int32),
+        ("width", c_int32),
         ("max_rows", c_int32),
     ]
 
@@ -233,11 +300,15 @@ _STRUCTS: tuple[type[ctypes.Structure], ...] = (
     BatchState,
     InputError,
     GemmArguments,
+    RelativeTensors,
+    RelativeWeights,
     AttentionArguments,
     PlanArguments,
     Norm,
     EmbedArguments,
     LayerNormArguments,
+    AddLayerNormArguments,
+    CopyArguments,
     PoolArguments,
     NormalizeArguments,
 )
@@ -251,11 +322,18 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "shim_plan": (c_int, [POINTER(PlanArguments), _TRAITS, c_void_p]),
     "shim_embed_layernorm": (c_int, [POINTER(EmbedArguments), _TRAITS, c_void_p]),
     "shim_layernorm": (c_int, [POINTER(LayerNormArguments), _TRAITS, c_void_p]),
+    "shim_add_layernorm": (c_int, [POINTER(AddLayerNormArguments), _TRAITS, c_void_p]),
+    "shim_copy_rows": (c_int, [c_int, POINTER(CopyArguments), _TRAITS, c_void_p]),
     "shim_pool": (c_int, [POINTER(PoolArguments), _TRAITS, c_void_p]),
     "shim_normalize": (c_int, [POINTER(NormalizeArguments), _TRAITS, c_void_p]),
     "shim_layernorm_by_rows": (c_int, [POINTER(LayerNormArguments), _TRAITS, c_void_p, c_int]),
     "shim_gemm": (c_int, [c_int, POINTER(GemmArguments), _TRAITS, c_void_p, c_int]),
     "shim_attention": (c_int, [c_int, POINTER(AttentionArguments), _TRAITS, c_void_p]),
+    "shim_prepare_relative": (
+        c_int,
+        [POINTER(RelativeTensors), c_int, _TRAITS, POINTER(RelativeWeights), POINTER(c_void_p)],
+    ),
+    "shim_free_weights": (None, [c_void_p]),
     "shim_hopper_attention_fits": (c_int, [c_int, c_int64, c_int]),
     "shim_num_hopper_tiles": (c_int, []),
     "shim_hopper_tile": (None, [c_int, POINTER(HopperTile)]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
@@ -22,6 +23,7 @@ EXACT_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": F.silu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
+    "log_relu": lambda x: x.clamp(min=0).log1p(),
 }
 # The largest slope of an activation (GELU's is 1.13), and the error of evaluating one in float32:
 # epsilons times max(|x|, 1). The fit behind gelu() is 2.4e-6 |x| off near 0, 20 epsilons.
@@ -66,8 +68,22 @@ def gemm(
     return y, lost + rounding(y, out_dtype)
 
 
+class RelativeScores(Protocol):
+    """What relative positions add to the scores of queries and keys [n, A, L, D]."""
+
+    def scores(self, q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor: ...
+
+    def largest(self, q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
+        """A bound [n, A] on the magnitude of what is added up to any score."""
+        ...
+
+
 def attention(
-    qkv: torch.Tensor, lengths: Sequence[int], heads: int, scale: float
+    qkv: torch.Tensor,
+    lengths: Sequence[int],
+    heads: int,
+    scale: float,
+    relative: RelativeScores | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention of each sequence of qkv [T, 3·A·D], and the bound of its errors.
 
@@ -81,9 +97,14 @@ def attention(
     for rows in rows_by_length(lengths, qkv.device):
         q, k, v = heads_of(qkv[rows].double(), heads)  # each [n, A, L, D]
         scores = (q @ k.transpose(-1, -2)) * scale
+        if relative is not None:
+            scores = scores + relative.scores(q, k, scale)
         weights = scores.softmax(dim=-1)
         y, size = weights @ v, weights @ v.abs()
-        largest = (q.norm(dim=-1).amax(-1) * k.norm(dim=-1).amax(-1))[..., None, None] * scale
+        largest = q.norm(dim=-1).amax(-1) * k.norm(dim=-1).amax(-1) * scale
+        if relative is not None:
+            largest = largest + relative.largest(q, k, scale)
+        largest = largest[..., None, None]
         factor = (16 + q.shape[-1] / 16) * EPS32 * (1 + largest) + 32 * EPS32
         if qkv.dtype == torch.float32:
             factor = factor + q.shape[-2] / 4 * EPS32  # a plain sum over the keys

@@ -1,14 +1,17 @@
 // The GPU kernels through plain C functions, one for each, so that tests and benchmarks call every
 // kernel by itself. The structs are those of cpp/kernels/cuda, which native.py mirrors; it compares
-// its offsets with shim_layout(). Nothing is allocated here, and nothing waits for the device.
+// its offsets with shim_layout(). Nothing is allocated here, but for prepared weights, and nothing
+// else waits for the device.
 //
 // Functions that may fail return 0, or 1 and a message in shim_last_error() of the same thread.
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/find_device.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/rows.h"
@@ -16,6 +19,8 @@
 namespace {
 
 using namespace vlt::cuda;
+using vlt::RelativeTensors;
+using vlt::RelativeWeights;
 
 thread_local std::string last_error;
 
@@ -59,8 +64,24 @@ void run_attention(int kind, const AttentionArguments& arguments, const DeviceTr
       return attention_long_hopper(arguments, device, stream);
     case 3:
       return attention_fp32(arguments, device, stream);
+    case 4:
+      return attention_disentangled(arguments, device, stream);
     default:
-      throw std::invalid_argument("attention kind " + std::to_string(kind) + " is not 0 … 3");
+      throw std::invalid_argument("attention kind " + std::to_string(kind) + " is not 0 … 4");
+  }
+}
+
+void run_copy(int kind, const CopyArguments& arguments, const DeviceTraits& device,
+              cudaStream_t stream) {
+  switch (kind) {
+    case 0:
+      return gather_chosen(arguments, device, stream);
+    case 1:
+      return unfold(arguments, device, stream);
+    case 2:
+      return pool_single(arguments, device, stream);
+    default:
+      throw std::invalid_argument("copy kind " + std::to_string(kind) + " is not 0, 1 or 2");
   }
 }
 
@@ -70,18 +91,19 @@ void run_attention(int kind, const AttentionArguments& arguments, const DeviceTr
 
 std::string batch_layout() {
   return FIELD(BatchHeader, num_tokens) + FIELD(BatchHeader, num_sequences) +
+         FIELD(BatchHeader, num_chosen) + FIELD(BatchHeader, chosen_tokens) +
          FIELD(BatchHeader, token_ids) + FIELD(BatchHeader, token_types) +
          FIELD(BatchHeader, sequence_starts) + FIELD(BatchHeader, pooling_starts) +
          FIELD(BatchHeader, hidden) + FIELD(BatchHeader, embedding) +
          FIELD(AttentionItem, first_row) + FIELD(AttentionItem, length) +
          FIELD(AttentionItem, query_begin) + FIELD(AttentionItem, reserved) +
          FIELD(BatchState, num_tokens) + FIELD(BatchState, num_sequences) +
-         FIELD(BatchState, short_begin) + FIELD(BatchState, num_long_items) +
-         FIELD(InputError, kind) + FIELD(InputError, index) + FIELD(InputError, value) +
-         FIELD(DeviceTraits, index) + FIELD(DeviceTraits, num_multiprocessors) +
-         FIELD(DeviceTraits, capability) + FIELD(DeviceTraits, max_shared_bytes) +
-         FIELD(DeviceTraits, overlap) + FIELD(DeviceTraits, hopper_kernels) +
-         FIELD(HopperTile, rows) + FIELD(HopperTile, cols);
+         FIELD(BatchState, num_chosen) + FIELD(BatchState, short_begin) +
+         FIELD(BatchState, num_long_items) + FIELD(InputError, kind) + FIELD(InputError, index) +
+         FIELD(InputError, value) + FIELD(DeviceTraits, index) +
+         FIELD(DeviceTraits, num_multiprocessors) + FIELD(DeviceTraits, capability) +
+         FIELD(DeviceTraits, max_shared_bytes) + FIELD(DeviceTraits, overlap) +
+         FIELD(DeviceTraits, hopper_kernels) + FIELD(HopperTile, rows) + FIELD(HopperTile, cols);
 }
 
 std::string product_layout() {
@@ -97,18 +119,28 @@ std::string product_layout() {
          FIELD(AttentionArguments, qkv_stride) + FIELD(AttentionArguments, out) +
          FIELD(AttentionArguments, out_stride) + FIELD(AttentionArguments, num_heads) +
          FIELD(AttentionArguments, head_size) + FIELD(AttentionArguments, scale) +
-         FIELD(AttentionArguments, max_rows) + FIELD(AttentionArguments, max_sequences) +
-         FIELD(AttentionArguments, behind_short);
+         FIELD(AttentionArguments, relative) + FIELD(AttentionArguments, max_rows) +
+         FIELD(AttentionArguments, max_sequences) + FIELD(AttentionArguments, behind_short);
+}
+
+std::string relative_layout() {
+  return FIELD(RelativeTensors, num_heads) + FIELD(RelativeTensors, head_size) +
+         FIELD(RelativeTensors, num_distances) + FIELD(RelativeTensors, bias) +
+         FIELD(RelativeTensors, num_rows) + FIELD(RelativeTensors, row) +
+         FIELD(RelativeTensors, key_rows) + FIELD(RelativeTensors, query_rows) +
+         FIELD(RelativeWeights, num_distances) + FIELD(RelativeWeights, num_rows) +
+         FIELD(RelativeWeights, bias) + FIELD(RelativeWeights, row) +
+         FIELD(RelativeWeights, key_rows) + FIELD(RelativeWeights, query_rows);
 }
 
 std::string plan_and_embed_layout() {
   return FIELD(PlanArguments, header) + FIELD(PlanArguments, state) +
          FIELD(PlanArguments, short_items) + FIELD(PlanArguments, long_items) +
          FIELD(PlanArguments, max_tokens) + FIELD(PlanArguments, max_sequences) +
-         FIELD(PlanArguments, max_length) + FIELD(PlanArguments, query_tile) +
-         FIELD(PlanArguments, error) + FIELD(Norm, weight) + FIELD(Norm, bias) +
-         FIELD(Norm, epsilon) + FIELD(EmbedArguments, header) + FIELD(EmbedArguments, state) +
-         FIELD(EmbedArguments, dtype) + FIELD(EmbedArguments, word) +
+         FIELD(PlanArguments, max_chosen) + FIELD(PlanArguments, max_length) +
+         FIELD(PlanArguments, query_tile) + FIELD(PlanArguments, error) + FIELD(Norm, weight) +
+         FIELD(Norm, bias) + FIELD(Norm, epsilon) + FIELD(EmbedArguments, header) +
+         FIELD(EmbedArguments, state) + FIELD(EmbedArguments, dtype) + FIELD(EmbedArguments, word) +
          FIELD(EmbedArguments, position) + FIELD(EmbedArguments, token_type) +
          FIELD(EmbedArguments, vocab_size) + FIELD(EmbedArguments, num_token_types) +
          FIELD(EmbedArguments, position_offset) + FIELD(EmbedArguments, norm) +
@@ -138,6 +170,21 @@ std::string rows_layout() {
          FIELD(NormalizeArguments, cols) + FIELD(NormalizeArguments, max_sequences);
 }
 
+std::string copies_layout() {
+  return FIELD(AddLayerNormArguments, num_rows) + FIELD(AddLayerNormArguments, dtype) +
+         FIELD(AddLayerNormArguments, in) + FIELD(AddLayerNormArguments, in_stride) +
+         FIELD(AddLayerNormArguments, residual) + FIELD(AddLayerNormArguments, residual_stride) +
+         FIELD(AddLayerNormArguments, norm) + FIELD(AddLayerNormArguments, out_dtype) +
+         FIELD(AddLayerNormArguments, out) + FIELD(AddLayerNormArguments, out_stride) +
+         FIELD(AddLayerNormArguments, indirect_out) + FIELD(AddLayerNormArguments, cols) +
+         FIELD(AddLayerNormArguments, max_rows) + FIELD(CopyArguments, header) +
+         FIELD(CopyArguments, state) + FIELD(CopyArguments, dtype) + FIELD(CopyArguments, in) +
+         FIELD(CopyArguments, in_stride) + FIELD(CopyArguments, indirect_in) +
+         FIELD(CopyArguments, out_dtype) + FIELD(CopyArguments, out) +
+         FIELD(CopyArguments, out_stride) + FIELD(CopyArguments, indirect_out) +
+         FIELD(CopyArguments, cols) + FIELD(CopyArguments, width) + FIELD(CopyArguments, max_rows);
+}
+
 #undef FIELD
 
 }  // namespace
@@ -149,8 +196,8 @@ const char* shim_last_error() { return last_error.c_str(); }
 
 // Lines "struct.field offset bytes" of every struct that crosses this interface.
 const char* shim_layout() {
-  static const std::string layout =
-      batch_layout() + product_layout() + plan_and_embed_layout() + rows_layout();
+  static const std::string layout = batch_layout() + product_layout() + relative_layout() +
+                                    plan_and_embed_layout() + rows_layout() + copies_layout();
   return layout.c_str();
 }
 
@@ -172,6 +219,17 @@ int shim_embed_layernorm(const EmbedArguments* arguments, const DeviceTraits* de
 
 int shim_layernorm(const LayerNormArguments* arguments, const DeviceTraits* device, void* stream) {
   return guarded([&] { layernorm(*arguments, *device, stream_of(stream)); });
+}
+
+int shim_add_layernorm(const AddLayerNormArguments* arguments, const DeviceTraits* device,
+                       void* stream) {
+  return guarded([&] { add_layernorm(*arguments, *device, stream_of(stream)); });
+}
+
+// kind: 0 gather_chosen, 1 unfold, 2 pool_single.
+int shim_copy_rows(int kind, const CopyArguments* arguments, const DeviceTraits* device,
+                   void* stream) {
+  return guarded([&] { run_copy(kind, *arguments, *device, stream_of(stream)); });
 }
 
 int shim_pool(const PoolArguments* arguments, const DeviceTraits* device, void* stream) {
@@ -198,11 +256,26 @@ int shim_gemm(int kind, const GemmArguments* arguments, const DeviceTraits* devi
   return guarded([&] { run_gemm(kind, *arguments, *device, stream_of(stream), tile); });
 }
 
-// kind: 0 short_mma, 1 long_mma, 2 long_hopper, 3 fp32.
+// kind: 0 short_mma, 1 long_mma, 2 long_hopper, 3 fp32, 4 disentangled.
 int shim_attention(int kind, const AttentionArguments* arguments, const DeviceTraits* device,
                    void* stream) {
   return guarded([&] { run_attention(kind, *arguments, *device, stream_of(stream)); });
 }
+
+// As a model prepares them; *memory is theirs, for shim_free_weights().
+int shim_prepare_relative(const RelativeTensors* tensors, int dtype, const DeviceTraits* device,
+                          RelativeWeights* weights, void** memory) {
+  return guarded([&] {
+    std::string problem;
+    const auto backend = make_cuda_backend(device->index, static_cast<vlt::DType>(dtype), problem);
+    if (!backend) throw std::runtime_error(problem);
+    std::unique_ptr<vlt::WeightPool> pool = backend->create_weight_pool();
+    *weights = backend->prepare_relative(*tensors, *pool);
+    *memory = pool.release();
+  });
+}
+
+void shim_free_weights(void* memory) { delete static_cast<vlt::WeightPool*>(memory); }
 
 int shim_hopper_attention_fits(int head_size, int64_t qkv_stride, int num_heads) {
   return hopper_attention_fits(head_size, qkv_stride, num_heads);

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from gpu import kernels
+from gpu.attention_checks import SHORT_AND_LONG, check, check_same_bits, lengths_upwards
 from gpu.attention_problem import FAMILIES, Problem, sequence_rows
 from gpu.cases import DTYPES, HALVES, REDUCED, Random, name_of
 from gpu.report import Report
@@ -22,15 +22,6 @@ MODEL_HEADS = ((2, 64),) if REDUCED else ((12, 32), (12, 64), (16, 64))
 _SIZES = (16, 17, 24, 26, 32, 48, 64, 80, 96, 112, 128, 160, 256)
 _ALL_HEADS = (*((3, size) for size in _SIZES), (1, 1), (1, 64), (2, 7), (5, 32))
 HEADS = ((3, 32), (1, 17)) if REDUCED else _ALL_HEADS
-_LENGTHS = (1, 3, 16, 17, 31, 64, 65, 100, 128, 129, 130, 192, 193, 256, 260)
-SHORT_AND_LONG = (1, 16, 17, 65, 129) if REDUCED else _LENGTHS
-
-
-def lengths_upwards(most: int) -> list[int]:
-    """0 … most, shuffled: every length, and every place of a sequence in its block."""
-    lengths = list(range(most + 1))
-    random.Random(5).shuffle(lengths)
-    return lengths
 
 
 def long_lengths() -> list[int]:
@@ -41,19 +32,6 @@ def long_lengths() -> list[int]:
 def problem_of(lengths: Sequence[int], heads: int, size: int, dtype: torch.dtype) -> Problem:
     qkv = Random(heads * size).normal(sum(lengths), 3 * heads * size, dtype=dtype)
     return Problem(qkv, lengths, heads)
-
-
-def check(report: Report, problem: Problem, label: str, against_torch: bool = False) -> None:
-    exact, bound = problem.exact()
-    peer = problem.by_torch() if against_torch else None
-    for family in filter(problem.fits, FAMILIES):
-        case = f"{family} {problem} {label}"
-        out, _ = problem.run(family)
-        actual = out.view[: problem.rows]
-        report.within(case, actual, exact, bound)
-        report.intact(case, out, problem.rows)
-        if peer is not None:
-            report.no_worse_than(case, actual, peer, exact)
 
 
 @for_every_dtype
@@ -117,49 +95,10 @@ def test_large_scores(dtype: torch.dtype) -> None:
 
 @for_every_dtype
 def test_a_sequence_does_not_see_the_rest_of_the_batch(dtype: torch.dtype) -> None:
-    """Same bits alone, in another order, between NaN and infinity, on few processors, again."""
     lengths = [length for length in SHORT_AND_LONG for _ in range(2)]
-    few, no_overlap = kernels.traits_with(num_multiprocessors=3), kernels.traits_with(overlap=False)
     with Report() as report:
         for heads, size in (*MODEL_HEADS, (3, 17), (3, 32), (2, 128)):
-            problem = problem_of(lengths, heads, size, dtype)
-            for family in filter(problem.fits, FAMILIES):
-                expected = problem.result(family).clone()
-                _check_alone(report, problem, family, expected)
-                _check_reversed(report, problem, family, expected)
-                _check_ill_neighbours(report, problem, family, expected)
-                for name, traits in (("3 SMs", few), ("no overlap", no_overlap), ("again", None)):
-                    case = f"{family} {problem} {name}"
-                    report.same_bits(case, problem.result(family, traits), expected)
-
-
-def _check_alone(report: Report, problem: Problem, family: str, expected: torch.Tensor) -> None:
-    for index, length in enumerate(problem.lengths):
-        rows = sequence_rows(problem.lengths, index)
-        alone = Problem(problem.qkv[rows], [length], problem.heads).result(family)
-        report.same_bits(f"{family} {problem} L={length} alone", alone, expected[rows])
-
-
-def _check_reversed(report: Report, problem: Problem, family: str, expected: torch.Tensor) -> None:
-    pieces = [sequence_rows(problem.lengths, i) for i in range(len(problem.lengths))][::-1]
-    qkv = torch.cat([problem.qkv[rows] for rows in pieces])
-    backwards = Problem(qkv, problem.lengths[::-1], problem.heads).result(family)
-    wanted = torch.cat([expected[rows] for rows in pieces])
-    report.same_bits(f"{family} {problem} in reverse", backwards, wanted)
-
-
-def _check_ill_neighbours(
-    report: Report, problem: Problem, family: str, expected: torch.Tensor
-) -> None:
-    """Every other sequence is NaN, infinity, or both; those between are as ever."""
-    qkv, well = problem.qkv.clone(), torch.ones(problem.rows, dtype=torch.bool)
-    for index in range(0, len(problem.lengths), 2):
-        rows = sequence_rows(problem.lengths, index)
-        qkv[rows] = (torch.nan, torch.inf, -torch.inf)[index // 2 % 3]
-        well[rows] = False
-    actual = Problem(qkv, problem.lengths, problem.heads).result(family)
-    well = well.to(qkv.device)
-    report.same_bits(f"{family} {problem} beside NaN", actual[well], expected[well])
+            check_same_bits(report, problem_of(lengths, heads, size, dtype))
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=name_of)

@@ -21,7 +21,7 @@ TILES = (native.MMA_QUERY_TILE, native.HOPPER_QUERY_TILE)
 # "Longest first" is as fine as tiles, of which 129 tokens may take as many as 256: no sequence is
 # this many times as long as that of the item before.
 COARSENESS = 2.0
-EMPTY_STATE = [0] * 8
+EMPTY_STATE = [0] * 9
 
 
 def planned(
@@ -30,12 +30,20 @@ def planned(
     *,
     num_tokens: int | None = None,
     pooling_starts: Sequence[int] | None = None,
+    chosen_tokens: Sequence[int] | None = None,
     max_tokens: int | None = None,
     max_sequences: int | None = None,
+    max_chosen: int | None = None,
     max_length: int = MAX_LENGTH,
 ) -> tuple[Plan, tuple[str, int, int]]:
     """The plan of a batch, whose bounds are by default what it needs, and what was reported."""
-    batch = Batch.of(starts, DEVICE, num_tokens=num_tokens, pooling_starts=pooling_starts)
+    batch = Batch.of(
+        starts,
+        DEVICE,
+        num_tokens=num_tokens,
+        pooling_starts=pooling_starts,
+        chosen_tokens=chosen_tokens,
+    )
     tokens = max(0, *starts, num_tokens or 0) if max_tokens is None else max_tokens
     sequences = len(starts) - 1 if max_sequences is None else max_sequences
     plan, error = Plan.poisoned(tokens, sequences, DEVICE), ErrorSlot.empty()
@@ -45,6 +53,7 @@ def planned(
         error,
         max_tokens=tokens,
         max_sequences=sequences,
+        max_chosen=len(chosen_tokens or []) if max_chosen is None else max_chosen,
         max_length=max_length,
         query_tile=query_tile,
     )
@@ -57,7 +66,7 @@ def check_plan(report: Report, case: str, lengths: Sequence[int], query_tile: in
     if not report.require(case, error[0] == "none", f"refused: {error}"):
         return
     state = plan.state.tolist()
-    begins, num_long = state[2:7], state[7]
+    begins, num_long = state[3:8], state[8]
     report.require(case, state[:2] == [starts[-1], len(lengths)], f"T, S: {state[:2]}")
     in_order = begins[0] == 0 and begins == sorted(begins)
     if not report.require(case, in_order and num_long >= 0, f"lists {begins}, {num_long}"):
@@ -144,6 +153,7 @@ def test_a_hundred_thousand_sequences() -> None:
 def test_what_breaks_a_rule_is_reported_and_leaves_an_empty_plan() -> None:
     many = starts_of([3] * 5000)
     falling = [*many[:4000], many[3999] - 1, *many[4001:]]
+    chosen_falling = [*range(3000), 7, *range(3001, 4000)]
     cases = [
         ("falls", planned([0, 5, 3, 9]), ("starts_not_ascending", 1, 3)),
         ("falls below 0", planned([0, -2, 9]), ("starts_not_ascending", 0, -2)),
@@ -156,6 +166,11 @@ def test_what_breaks_a_rule_is_reported_and_leaves_an_empty_plan() -> None:
         ("too long", planned([0, 5, 106], max_length=100), ("too_long", 1, 101)),
         ("pooling beyond", planned([0, 5, 9], pooling_starts=[5, 5]), ("pooling_start", 1, 5)),
         ("pooling below", planned([0, 5, 9], pooling_starts=[-1, 0]), ("pooling_start", 0, -1)),
+        ("chosen beyond", planned([0, 5, 9], chosen_tokens=[2, 9]), ("chosen_token", 1, 9)),
+        ("chosen below", planned([0, 5, 9], chosen_tokens=[-1, 3]), ("chosen_token", 0, -1)),
+        ("chosen twice", planned([0, 5, 9], chosen_tokens=[1, 4, 4]), ("chosen_token", 2, 4)),
+        ("chosen falls", planned(many, chosen_tokens=chosen_falling), ("chosen_token", 3000, 7)),
+        ("chosen of none", planned([0], chosen_tokens=[0]), ("chosen_token", 0, 0)),
     ]
     torch.cuda.synchronize()
     with Report() as report:
@@ -173,6 +188,7 @@ def test_more_than_the_bounds_is_refused() -> None:
         for case, (plan, error) in (
             ("tokens", planned(starts, max_tokens=19_999)),
             ("sequences", planned(starts, max_sequences=99)),
+            ("chosen tokens", planned(starts, chosen_tokens=[3, 4, 5], max_chosen=2)),
         ):
             report.require(case, error[0] != "none", "was not reported")
             report.require(case, plan.state.tolist() == EMPTY_STATE, f"{plan.state.tolist()}")
@@ -184,6 +200,15 @@ def test_what_is_at_the_bounds_is_accepted() -> None:
         for case, (_, error) in (
             ("longest", planned([0, 100], max_length=100)),
             ("pooling starts at the ends", planned([0, 5, 9, 9], pooling_starts=[5, 0, 0])),
-            ("spare room", planned([0, 5], max_tokens=5000, max_sequences=40)),
+            ("spare room", planned([0, 5], max_tokens=5000, max_sequences=40, max_chosen=9)),
+            ("all tokens chosen", planned([0, 5, 9], chosen_tokens=list(range(9)))),
         ):
             report.require(case, error[0] == "none", f"refused: {error}")
+
+
+def test_chosen_tokens_are_counted() -> None:
+    with Report() as report:
+        for count in (0, 1, 5000):
+            plan, error = planned([0, 8000], chosen_tokens=range(count))
+            report.require(f"{count}", error[0] == "none", f"refused: {error}")
+            report.require(f"{count}", plan.state.tolist()[2] == count, f"{plan.state.tolist()}")

@@ -12,9 +12,10 @@ from gpu.batches import Batch, Plan, starts_of
 from gpu.cases import DTYPES, REDUCED, Random, name_of
 from gpu.guarded import Guarded, guard
 from gpu.kernels import DEVICE, ErrorSlot, Norm
-from gpu.native import MMA_QUERY_TILE, POOLING_MODES
+from gpu.native import POOLING_MODES
 from gpu.references import EPS32
 from gpu.report import Report
+from gpu.row_cases import SPARE_ROWS, norm_of, plan_of, rows_of
 
 pytestmark = pytest.mark.gpu
 
@@ -22,33 +23,12 @@ WIDTHS: tuple[int, ...] = (*range(1, 71), 130, 312, 384, 768, 1000, 1024, 1536, 
 FEW_WIDTHS: tuple[int, ...] = (1, 7, 33, 64, 312, 384, 768, 1024, 4096)
 if REDUCED:
     WIDTHS = FEW_WIDTHS = (1, 7, 33, 64, 384)
-SPARE_ROWS = 5  # rows that the buffers have room for and the batch lacks
 
 for_every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 
 
 def out_dtypes(dtype: torch.dtype) -> list[torch.dtype]:
     return [dtype] if dtype == torch.float32 else [dtype, torch.float32]
-
-
-def plan_of(lengths: Sequence[int]) -> Plan:
-    return Plan.of(lengths, MMA_QUERY_TILE, DEVICE)
-
-
-def norm_of(width: int) -> Norm:
-    draw = Random(width)
-    return Norm(1 + draw.normal(width, scale=0.3), draw.normal(width, scale=0.3), 1e-12)
-
-
-def rows_of(width: int, dtype: torch.dtype, rows: int) -> torch.Tensor:
-    """Random rows; among the first a constant, a large mean, tiny numbers, one outlier, zeros."""
-    x = Random(width).normal(rows, width)
-    x[0] = 3.7
-    x[1] += 100
-    x[2] *= 1e-5
-    x[3, width // 2] = 1000
-    x[4] = 0
-    return x.to(dtype)
 
 
 @for_every_dtype
@@ -173,11 +153,13 @@ class Embedding:
         num_types: int,
         offset: int,
         lengths: Sequence[int] = LENGTHS,
+        has_positions: bool = True,
     ) -> None:
         self.lengths, self.rows, self.offset = lengths, sum(lengths), offset
         draw = Random(width + num_types)
         self.word = draw.normal(50, width, dtype=dtype)
-        self.position = draw.normal(max(lengths) + offset, width, dtype=dtype)
+        position = draw.normal(max(lengths) + offset, width, dtype=dtype)
+        self.position = position if has_positions else None
         self.token_type = draw.normal(num_types, width, dtype=dtype) if num_types else None
         self.ids = draw.integers(50, self.rows)
         self.types = draw.integers(max(num_types, 1), self.rows)
@@ -203,7 +185,9 @@ class Embedding:
 
     def exact(self, types: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         index = torch.cat([torch.arange(length, device=DEVICE) for length in self.lengths])
-        x = self.word.double()[self.ids] + self.position.double()[index + self.offset]
+        x = self.word.double()[self.ids]
+        if self.position is not None:
+            x = x + self.position.double()[index + self.offset]
         if self.token_type is not None:
             x = x + self.token_type.double()[types]
         norm = self.norm
@@ -227,6 +211,20 @@ def test_embed_layernorm(dtype: torch.dtype) -> None:
                     used = problem.types * 0 if types is None else types
                     report.within(case, out.view[: problem.rows], *problem.exact(used))
                     report.intact(case, out, problem.rows)
+        report.require("errors", error.read()[0] == "none", f"reported {error.read()}")
+
+
+@for_every_dtype
+def test_embedding_without_positions(dtype: torch.dtype) -> None:
+    error = ErrorSlot.empty()
+    with Report() as report:
+        for width in FEW_WIDTHS:
+            for num_types in (0, 2):
+                problem = Embedding(width, dtype, num_types, 0, has_positions=False)
+                out = problem.run(problem.types, error)
+                case = f"H={width} {name_of(dtype)} {num_types} types"
+                report.within(case, out.view[: problem.rows], *problem.exact(problem.types))
+                report.intact(case, out, problem.rows)
         report.require("errors", error.read()[0] == "none", f"reported {error.read()}")
 
 

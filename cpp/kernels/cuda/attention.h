@@ -1,4 +1,5 @@
-// Attention on the GPU at any length: out = softmax(q · kᵀ · scale) · v for each sequence and head.
+// Attention on the GPU at any length: out = softmax(q · kᵀ · scale) · v for each sequence and head,
+// where RelativeWeights may change the scores as backend.h says.
 // qkv [T, 3·A·D] holds all queries, then all keys, then all values, head-major; out is [T, A·D].
 //
 // Short sequences (up to kShortLength) and long ones are two launches over the lists of one plan;
@@ -9,7 +10,7 @@
 
 #include "kernels/cuda/batch.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/enums.h"
+#include "kernels/cuda/relative.h"
 
 namespace vlt::cuda {
 
@@ -25,6 +26,7 @@ struct AttentionArguments {
   int32_t num_heads = 0;  // A
   int32_t head_size = 0;  // D, 1 … 256
   float scale = 1;
+  RelativeWeights relative;   // as relative.h says: a bias, or rows, or null pointers for neither
   int32_t max_rows = 0;       // rows that qkv and out have room for: bounds a grid, not the work
   int32_t max_sequences = 0;  // likewise
   // For attention_long_hopper: launched right behind attention_short_mma, beside which it may run.
@@ -37,15 +39,19 @@ struct AttentionArguments {
 constexpr int32_t kMmaQueryTile = 64;
 constexpr int32_t kHopperQueryTile = 128;
 
-// float16 and bfloat16, any device from sm_80 on.
+// float16 and bfloat16, any device from sm_80 on, without rows of relative positions.
 void attention_short_mma(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 void attention_long_mma(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 
-// sm_90a, float16 and bfloat16: TMA and wgmma. Only where hopper_attention_fits().
+// float16 and bfloat16 with rows of relative positions, short and long items (of kMmaQueryTile).
+void attention_disentangled(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
+
+// sm_90a, float16 and bfloat16, nothing relative: TMA and wgmma. Only where hopper_attention_fits().
 bool hopper_attention_fits(int32_t head_size, int64_t qkv_stride, int32_t num_heads);
 void attention_long_hopper(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 
-// float32, any device, short and long items (a long item covers kMmaQueryTile queries).
+// Any device, short and long items (of kMmaQueryTile): float32, and with rows of relative positions
+// 16 bits too, for what attention_disentangled() has no kernel for.
 void attention_fp32(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 
 }  // namespace vlt::cuda

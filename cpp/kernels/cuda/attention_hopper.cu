@@ -7,8 +7,6 @@
 namespace vlt::cuda {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634f;
-
 template <typename T, int D>
 void launch_attention(const AttentionArguments& a, const DeviceTraits& device,
                       cudaStream_t stream) {

@@ -1,6 +1,6 @@
-// What attention_short.cu and attention_long.cu share: tiles of one head's rows in shared memory,
-// and the fragments of both products, q · kᵀ and probabilities · v. attention_fp32.cu takes
-// thread_index() alone.
+// What attention_short.cu, attention_long.cu and attention_disentangled.cu share: tiles of one head's
+// rows in shared memory, the fragments of both products, q · kᵀ and probabilities · v, and the online
+// softmax. attention_fp32.cu takes thread_index() alone.
 //
 // A warp works on strips of 16 queries against blocks of 16 keys. With g = lane / 4, t = lane % 4:
 //   scores[strip][n]: keys 8n + 2t and the next, of queries g (elements 0, 1) and g + 8 (2, 3)
@@ -10,6 +10,7 @@
 // is the sum of the probabilities as rounded, so the weights that v is averaged with add up to one.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
 
@@ -28,11 +29,16 @@ struct MmaAttention {
   int64_t out_stride;
   int32_t num_heads;
   int32_t head_size;
-  float scale_log2;  // scale · log2 e: probabilities are powers of two
+  float scale_log2;     // scale · log2 e: probabilities are powers of two
+  const float* bias;    // of distance 0 in the first head, or null
+  int64_t bias_stride;  // from head to head
+  float inverse_scale;  // of the bias, so that it joins sums that are still to be scaled
 };
 
 template <typename T>
 MmaAttention<T> mma_parameters(const AttentionArguments& arguments, const AttentionItem* items) {
+  const RelativeWeights& relative = arguments.relative;
+  const auto* bias = static_cast<const float*>(relative.bias);
   return {arguments.state,
           items,
           static_cast<const T*>(arguments.qkv),
@@ -41,7 +47,10 @@ MmaAttention<T> mma_parameters(const AttentionArguments& arguments, const Attent
           arguments.out_stride,
           arguments.num_heads,
           arguments.head_size,
-          arguments.scale * 1.4426950408889634f};
+          arguments.scale * kLog2E,
+          bias ? bias + distance_zero(relative.num_distances) : nullptr,
+          distance_stride(relative.num_distances),
+          1 / arguments.scale};
 }
 
 // Whether every row of every head starts at 16 bytes.
@@ -201,15 +210,38 @@ class Queries {
   uint32_t kept_[kStrips][kKeep ? D / 16 : 1][4];
 };
 
-// Scores of every strip against one block of 16 keys.
-template <typename T, int D, int kStrips, int kTiles, bool kKeep>
-__device__ void multiply_keys(float (&scores)[kStrips][kTiles][4],
-                              const Queries<D, kStrips, kKeep>& queries, const LanePointer<D>& keys,
-                              int block) {
+// What the scores of one block of 16 keys start from.
+template <int kStrips, int kTiles>
+__device__ void start_from_zero(float (&scores)[kStrips][kTiles][4], int block) {
 #pragma unroll
   for (int strip = 0; strip < kStrips; ++strip)
 #pragma unroll
     for (int i = 0; i < 8; ++i) scores[strip][2 * block + i / 4][i % 4] = 0;
+}
+
+// The same where distances have a bias. bias: that of this lane's first key of the tile and its first
+// query. A query and a key that both lie 8 further on are as far apart, so few are different.
+template <int kStrips, int kTiles>
+__device__ void start_from_bias(float (&scores)[kStrips][kTiles][4], const float* bias,
+                                float inverse_scale, int block) {
+  constexpr int kBehind = 2 * kStrips - 1;  // eights of queries behind the first
+  float values[kBehind + 2][2];
+#pragma unroll
+  for (int i = 0; i < 2 * (kBehind + 2); ++i)
+    values[i / 2][i % 2] = __ldg(bias + 16 * block + 8 * (i / 2 - kBehind) + i % 2) * inverse_scale;
+#pragma unroll
+  for (int strip = 0; strip < kStrips; ++strip)
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      scores[strip][2 * block + i / 4][i % 4] =
+          values[kBehind + i / 4 - 2 * strip - i % 4 / 2][i % 2];
+}
+
+// Adds the products of every strip with one block of 16 keys.
+template <typename T, int D, int kStrips, int kTiles, bool kKeep>
+__device__ void multiply_keys(float (&scores)[kStrips][kTiles][4],
+                              const Queries<D, kStrips, kKeep>& queries, const LanePointer<D>& keys,
+                              int block) {
 #pragma unroll
   for (int pair = 0; pair < D / 16; ++pair) {
     uint32_t b[4];
@@ -293,6 +325,47 @@ __device__ void multiply_values(float (&output)[kStrips][D / 8 + 1][4],
     mma_16x8x16<T>(output[strip][D / 8], packed[strip][block], ones, ones);
 }
 
+// ---- The online softmax
+
+// What a warp has of its queries so far. output: products and, in the last tile, sums of
+// probabilities relative to `maximum`.
+template <int D, int kStrips>
+struct Running {
+  float maximum[kStrips][2];
+  float output[kStrips][D / 8 + 1][4];
+};
+
+template <int D, int kStrips>
+__device__ Running<D, kStrips> nothing_yet() {
+  Running<D, kStrips> running = {};
+#pragma unroll
+  for (int strip = 0; strip < kStrips; ++strip)
+    running.maximum[strip][0] = running.maximum[strip][1] = -INFINITY;
+  return running;
+}
+
+// Raises the maxima to those of the tile's scores too and scales what is there down to them.
+// Writes each maximum times scale_log2, or 0 where every score is -infinity so far.
+template <int D, int kStrips>
+__device__ void rescale(Running<D, kStrips>& running, const float (&tile_maximum)[kStrips][2],
+                        float (&reference)[kStrips][2], float scale_log2) {
+#pragma unroll
+  for (int strip = 0; strip < kStrips; ++strip)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float before = running.maximum[strip][i];
+      const float now = fmaxf(before, quad_maximum(tile_maximum[strip][i]));
+      running.maximum[strip][i] = now;
+      reference[strip][i] = now == -INFINITY ? 0.0f : now * scale_log2;
+      const float factor = exp2_fast(fmaf(before, scale_log2, -reference[strip][i]));
+#pragma unroll
+      for (int n = 0; n <= D / 8; ++n) {
+        running.output[strip][n][2 * i] *= factor;
+        running.output[strip][n][2 * i + 1] *= factor;
+      }
+    }
+}
+
 // ---- Output
 
 // Divides a strip by its sums and writes its first `rows` rows. It goes through the 16 shared rows
@@ -330,6 +403,54 @@ __device__ void store_strip(const float (&output)[D / 8 + 1][4], uint32_t stagin
       }
     }
   }
+}
+
+// ---- Work in tiles of kMmaQueryTile queries
+
+// A sequence's queries from `query_begin` on, in one head.
+struct Unit {
+  int32_t first_row;  // of the sequence
+  int32_t length;
+  int32_t query_begin;
+  int32_t head;
+};
+
+// Calls compute(unit) with the block's share of a list's units. An item of the long list is one tile
+// of queries, an item of the short list is up to two.
+template <typename T, typename Compute>
+__device__ void for_each_unit(const MmaAttention<T>& p, bool short_list, const Compute& compute) {
+  const int tiles_per_item = short_list ? kShortLength / kMmaQueryTile : 1;
+  const int first_item = short_list ? p.state->short_begin[0] : 0;
+  const int num_items =
+      short_list ? p.state->short_begin[kNumShortClasses] - first_item : p.state->num_long_items;
+  const int num_units = num_items * tiles_per_item * p.num_heads;
+  for (int i = blockIdx.x; i < num_units; i += gridDim.x) {
+    const int tile = i / p.num_heads;
+    const AttentionItem item = p.items[first_item + tile / tiles_per_item];
+    const Unit unit = {item.first_row, item.length,
+                       item.query_begin + tile % tiles_per_item * kMmaQueryTile, i % p.num_heads};
+    if (unit.query_begin < unit.length) compute(unit);
+  }
+}
+
+// As many blocks as the device holds, or as there may be units.
+template <typename... Parameters>
+LaunchShape unit_launch(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
+                        const AttentionArguments& arguments, bool short_list,
+                        const DeviceTraits& device) {
+  LaunchShape shape;
+  shape.block = dim3(static_cast<unsigned>(threads));
+  shape.shared_bytes = shared_bytes;
+  allow_shared_bytes(kernel, shared_bytes);
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  const int64_t resident = int64_t{std::max(blocks, 1)} * device.num_multiprocessors;
+  const int64_t items =
+      short_list ? max_short_items(arguments.max_sequences) * kShortLength / kMmaQueryTile
+                 : max_long_items(arguments.max_rows);
+  shape.grid = dim3(static_cast<unsigned>(std::min(resident, items * arguments.num_heads)));
+  return shape;
 }
 
 // ---- Choosing a kernel

@@ -1,6 +1,6 @@
 // Attention for sequences of up to 128 tokens, float16 and bfloat16, sm_80 and later.
 //
-// out = softmax(q · kᵀ · scale) · v at a cost of reading q, k and v once and writing out once:
+// out = softmax(q · kᵀ · scale + bias) · v at a cost of reading q, k and v once and writing out once:
 // 8·A·D bytes a token, against 4·L·A·D operations, which at L = 128 are 64 a byte. Bandwidth binds
 // (65,536 tokens, 12 heads of 64: 402 MB, 0.096 ms at 4.2 TB/s), so the design is about copies.
 //
@@ -15,8 +15,6 @@
 // computed the next is copied (or the next two), and where D <= 64 two blocks share a
 // multiprocessor, so that copies are always in flight. A strip's output leaves through the rows of
 // its queries.
-#include <algorithm>
-
 #include "kernels/cuda/attention_mma.cuh"
 
 namespace vlt::cuda {
@@ -112,7 +110,7 @@ __device__ void load_strip(const MmaAttention<T>& p, const Slot& slot, uint32_t 
 
 // kBlocks: blocks of 16 keys in the sequence. Exact, because tests for blocks that may be absent
 // keep the compiler from ordering instructions across blocks and make it run out of registers.
-template <typename T, int D, int kBlocks>
+template <typename T, int D, bool kBias, int kBlocks>
 __device__ void compute_strip(const MmaAttention<T>& p, const Slot& slot, uint32_t stage) {
   const int warp = thread_index() / 32;
   const int lane = thread_index() % 32;
@@ -124,8 +122,15 @@ __device__ void compute_strip(const MmaAttention<T>& p, const Slot& slot, uint32
   float reference[1][2] = {{-INFINITY, -INFINITY}};
   const Queries<D, 1, true> queries(own_rows, lane);
   const LanePointer<D> keys = key_pointer<D>(stage + Stage<D>::kTileBytes + head_offset, lane);
+  const float* bias =
+      kBias ? p.bias + slot.head * p.bias_stride + (lane % 4 * 2 - (16 * strip + lane / 4))
+            : nullptr;
 #pragma unroll
   for (int block = 0; block < kBlocks; ++block) {
+    if constexpr (kBias)
+      start_from_bias(scores, bias, p.inverse_scale, block);
+    else
+      start_from_zero(scores, block);
     multiply_keys<T>(scores, queries, keys, block);
     if (block == kBlocks - 1) mask_keys(scores, block, slot.length, lane);
     raise_maximum(reference, scores, block);
@@ -150,20 +155,20 @@ __device__ void compute_strip(const MmaAttention<T>& p, const Slot& slot, uint32
 }
 
 // compute_strip() for the sequence's number of blocks, found by halving 1 … 8.
-template <typename T, int D, int kFirst = 1, int kLast = kWarps>
+template <typename T, int D, bool kBias, int kFirst = 1, int kLast = kWarps>
 __device__ void compute_slot(const MmaAttention<T>& p, const Slot& slot, uint32_t stage) {
   if constexpr (kFirst == kLast) {
-    compute_strip<T, D, kFirst>(p, slot, stage);
+    compute_strip<T, D, kBias, kFirst>(p, slot, stage);
   } else {
     constexpr int kMiddle = (kFirst + kLast) / 2;
     if (slot.length <= 16 * kMiddle)
-      compute_slot<T, D, kFirst, kMiddle>(p, slot, stage);
+      compute_slot<T, D, kBias, kFirst, kMiddle>(p, slot, stage);
     else
-      compute_slot<T, D, kMiddle + 1, kLast>(p, slot, stage);
+      compute_slot<T, D, kBias, kMiddle + 1, kLast>(p, slot, stage);
   }
 }
 
-template <typename T, int D>
+template <typename T, int D, bool kBias>
 __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<D>)
     attention_short_kernel(const MmaAttention<T> p, int num_stages) {
   extern __shared__ __align__(128) char storage[];
@@ -203,7 +208,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<D>)
     if (num_stages > 1) load_ahead(full == 0 ? num_stages - 1 : full - 1, following);
     const Slot& slot = slots[full][warp];  // stays in shared memory: registers are few
     if (16 * strip_of(slot, warp) < slot.length)
-      compute_slot<T, D>(p, slot, stages + full * Stage<D>::kBytes);
+      compute_slot<T, D, kBias>(p, slot, stages + full * Stage<D>::kBytes);
     full = full + 1 == num_stages ? 0 : full + 1;
   }
   wait_copies<0>();
@@ -218,23 +223,35 @@ int choose_num_stages(int stage_bytes, int blocks, const DeviceTraits& device) {
   return num_stages == 0 && blocks > 1 ? choose_num_stages(stage_bytes, 1, device) : num_stages;
 }
 
+template <typename T, int D, bool kBias>
+void launch_size(const AttentionArguments& arguments, const DeviceTraits& device,
+                 cudaStream_t stream) {
+  const int num_stages = choose_num_stages(Stage<D>::kBytes, kBlocksPerMultiprocessor<D>, device);
+  if (num_stages == 0) return attention_short_in_tiles(arguments, device, stream);
+  constexpr auto kernel = attention_short_kernel<T, D, kBias>;
+  LaunchShape shape;
+  shape.shared_bytes = static_cast<size_t>(num_stages) * Stage<D>::kBytes;
+  const int64_t resident = int64_t{kBlocksPerMultiprocessor<D>} * device.num_multiprocessors;
+  const int64_t bound = int64_t{arguments.max_sequences} * arguments.num_heads;
+  shape.grid = dim3(static_cast<unsigned>(std::min(resident, bound)));
+  shape.block = dim3(kThreads);
+  allow_shared_bytes(kernel, shape.shared_bytes);
+  launch(kernel, shape, device.overlap, stream, mma_parameters<T>(arguments, arguments.short_items),
+         num_stages);
+}
+
 template <typename T>
 void launch_short(const AttentionArguments& arguments, const DeviceTraits& device,
                   cudaStream_t stream) {
-  with_head_size<16, 32, 48, 64, 80, 96, 128>(arguments.head_size, [&](auto size) {
-    constexpr int D = size;
-    const int num_stages = choose_num_stages(Stage<D>::kBytes, kBlocksPerMultiprocessor<D>, device);
-    if (num_stages == 0) return attention_short_in_tiles(arguments, device, stream);
-    LaunchShape shape;
-    shape.shared_bytes = static_cast<size_t>(num_stages) * Stage<D>::kBytes;
-    const int64_t resident = int64_t{kBlocksPerMultiprocessor<D>} * device.num_multiprocessors;
-    const int64_t bound = int64_t{arguments.max_sequences} * arguments.num_heads;
-    shape.grid = dim3(static_cast<unsigned>(std::min(resident, bound)));
-    shape.block = dim3(kThreads);
-    allow_shared_bytes(attention_short_kernel<T, D>, shape.shared_bytes);
-    launch(attention_short_kernel<T, D>, shape, device.overlap, stream,
-           mma_parameters<T>(arguments, arguments.short_items), num_stages);
-  });
+  if (arguments.relative.bias) {  // rare: fewer kernels
+    with_head_size<32, 64, 128>(arguments.head_size, [&](auto size) {
+      launch_size<T, size, true>(arguments, device, stream);
+    });
+  } else {
+    with_head_size<16, 32, 48, 64, 80, 96, 128>(arguments.head_size, [&](auto size) {
+      launch_size<T, size, false>(arguments, device, stream);
+    });
+  }
 }
 
 }  // namespace

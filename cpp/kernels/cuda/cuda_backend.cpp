@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/cuda/device_scope.h"
 #include "kernels/cuda/device_weight_pool.h"
 #include "kernels/cuda/find_device.h"
+#include "kernels/cuda/relative.h"
 #include "kernels/cuda/result_memory.h"
 
 namespace vlt::cuda {
@@ -22,6 +24,8 @@ constexpr int64_t kRowAlignment = 8;
 constexpr int64_t kBiasAlignment = 256;
 // Activations start on lines of 128 bytes.
 constexpr int64_t kActivationAlignment = 64;
+
+int64_t size_of(const std::vector<float>& values) { return static_cast<int64_t>(values.size()); }
 
 int64_t round_up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
 
@@ -81,8 +85,22 @@ class CudaBackend final : public DeviceBackend {
         moved(converted(values, 1, count, count, DType::kFloat32), pool));
   }
 
-  RelativeWeights prepare_relative(const RelativeTensors&, WeightPool&) const override {
-    return {};
+  RelativeWeights prepare_relative(const RelativeTensors& tensors,
+                                   WeightPool& pool) const override {
+    const RelativeTables tables = lay_out(tensors);
+    const auto rows = [&](const std::vector<float>& table) {
+      return table.empty() ? nullptr : prepare_table(table.data(), size_of(table), pool);
+    };
+    RelativeWeights prepared;
+    prepared.num_distances = tensors.num_distances;
+    prepared.num_rows = tables.num_rows;
+    if (!tables.bias.empty())
+      prepared.bias = prepare_vector(tables.bias.data(), size_of(tables.bias), pool);
+    if (!tables.row.empty())
+      prepared.row = static_cast<const int32_t*>(moved(std::as_bytes(std::span(tables.row)), pool));
+    prepared.key_rows = rows(tables.key_rows);
+    prepared.query_rows = rows(tables.query_rows);
+    return prepared;
   }
 
   int64_t row_stride(int64_t cols) const override { return round_up(cols, kActivationAlignment); }
@@ -102,7 +120,7 @@ class CudaBackend final : public DeviceBackend {
   }
 
  private:
-  const void* moved(const std::vector<std::byte>& bytes, WeightPool& pool) const {
+  const void* moved(std::span<const std::byte> bytes, WeightPool& pool) const {
     void* memory = pool.allocate(bytes.size());
     copy(memory, bytes.data(), bytes.size());
     return memory;

@@ -176,7 +176,7 @@ void CudaOperations::layernorm(const Matrix& in, const Matrix* residual, const N
 }
 
 void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_heads, float scale,
-                               const RelativeWeights* /*relative*/, const Matrix& out) {
+                               const RelativeWeights* relative, const Matrix& out) {
   const Range range("attention", device_);
   AttentionArguments a;
   a.dtype = dtype_;
@@ -190,10 +190,15 @@ void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_head
   a.num_heads = num_heads;
   a.head_size = count32(out.cols / num_heads);
   a.scale = scale;
+  if (relative) a.relative = *relative;
   a.max_rows = count32(qkv.rows);
   a.max_sequences = max_sequences_;
   if (dtype_ == DType::kFloat32) {
     attention_fp32(a, device_, stream_);
+    return;
+  }
+  if (a.relative.row) {
+    attention_disentangled(a, device_, stream_);
     return;
   }
   attention_short_mma(a, device_, stream_);
