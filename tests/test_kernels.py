@@ -24,7 +24,9 @@ def kernel_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build / "vlt_kernel_tests"
 
 
-@pytest.mark.parametrize("operation", ["linear", "attention", "relative", "rows", "moves", "red_zones"])
+@pytest.mark.parametrize(
+    "operation", ["linear", "attention", "relative", "rows", "moves", "red_zones"]
+)
 @pytest.mark.parametrize("backend", INSTRUCTION_SETS)
 def test_kernels_match_the_reference(kernel_tests: Path, backend: str, operation: str) -> None:
     done = subprocess.run(
