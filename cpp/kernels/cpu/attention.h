@@ -1,9 +1,10 @@
 // attention: out [L, D] = softmax(q · kᵀ · scale) · v for one head of one sequence, any L ≥ 1.
 //
 // Mapping    Keys are packed transposed, values as they are, both into panels of kPanelWidth
-//            columns; then for each strip of query rows: scores [rows, L] by the micro-kernel, an
-//            exact softmax in place (maximum, then exponentials and their sum), and the product
-//            with the values. Memory is O(L · (D + strip)), never [L, L].
+//            columns; then for each strip of query rows: scores [rows, L] by the micro-kernel, what
+//            relative positions add (relative.h, or a bias by distance), an exact softmax in place
+//            (maximum, then exponentials and their sum), and the product with the values. Memory
+//            is O(L · (D + strip)), and R rows of positions add O(L · R); never [A, L, L].
 // Roofline   4·L²·D flops on 12·L·D bytes: arithmetic from L = 30 on; packing costs 2·L·D moves.
 // Numerics   A row's sums run over keys in ascending order in fixed lanes, so they depend on L and
 //            on that row only. The division by the sum comes last, on D values.
@@ -82,6 +83,7 @@ inline float softmax_row(float* scores, int64_t length, float scale) {
   return reduce_add(sum);
 }
 
+// The biases of a row's keys lie side by side.
 inline void scale_and_add(float* scores, int64_t length, float scale, const float* bias) {
   for (int64_t j = 0; j < length; j += Vec::kLanes)
     store(scores + j, fma(load(scores + j), broadcast(scale), load(bias + j)));
