@@ -110,6 +110,10 @@ typedef struct vlt_model_info {
   uint64_t weight_bytes;   /* memory held by the prepared weights */
   const char* kernels;     /* name of the instruction set in use; owned by the library */
   int32_t device_index;
+  int32_t num_labels;         /* N, outputs of the sequence head; 0: no such head */
+  int32_t num_token_labels;   /* N, outputs of the token head; 0: no such head */
+  int32_t vocabulary_outputs; /* V where there is a vocabulary head; 0: no such head */
+  int32_t sparse_size;        /* V where that head makes sparse embeddings; 0: it does not */
 } vlt_model_info;
 
 /* Reads a weights file, prepares it for the device and lets go of the file. Every
@@ -230,12 +234,21 @@ typedef struct vlt_packed_batch {
                    waits for what it holds already, and returns before the work is done if every
                    output is on the device. NULL: vlt_run returns when the outputs are ready, and
                    device arrays must be ready too. The legacy default stream is (void*)1. */
+  int32_t num_chosen;           /* C: tokens that VLT_OUTPUT_VOCABULARY is asked about; may be 0 */
+  const int32_t* chosen_tokens; /* [C] on the host, ascending, each in 0 … T - 1: which of the
+                                   packed tokens; may be NULL when C is 0 */
 } vlt_packed_batch;
 
+/* One that the model has no head for is VLT_UNSUPPORTED. */
 enum {
-  VLT_OUTPUT_HIDDEN = 1,   /* [T, H] the last layer's states */
-  VLT_OUTPUT_EMBEDDING = 2 /* [S, D] pooled; projected and normalised if the model says so.
-                              A sequence without a token to pool gives zeros from pooling. */
+  VLT_OUTPUT_HIDDEN = 1,       /* [T, H] the last layer's states */
+  VLT_OUTPUT_EMBEDDING = 2,    /* [S, D] pooled; projected and normalised if the model says so.
+                                  A sequence without a token to pool gives zeros from pooling. */
+  VLT_OUTPUT_LOGITS = 3,       /* [S, N] what the sequence head makes of each sequence */
+  VLT_OUTPUT_TOKEN_LOGITS = 4, /* [T, N] what the token head makes of each token */
+  VLT_OUTPUT_VOCABULARY = 5,   /* [C, V] what the vocabulary head makes of the chosen tokens */
+  VLT_OUTPUT_SPARSE = 6        /* [S, V] log(1 + max(that, 0)), the largest of each sequence's
+                                  tokens; an empty sequence gives zeros */
 };
 
 typedef struct vlt_output {

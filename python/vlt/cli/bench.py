@@ -14,7 +14,8 @@ import vlt
 from vlt.errors import InvalidArgumentError, UnsupportedError
 from vlt.handles import Model, Session
 from vlt.packing import PackedIds
-from vlt.token_encoder import usable_cores, weights_of
+from vlt.token_encoder import usable_cores
+from vlt.weights_source import weights_of
 
 from .common import DEMO_NAME, add_command, add_engine_options, demo_model, megabytes, positive
 

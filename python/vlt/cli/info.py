@@ -15,7 +15,7 @@ import numpy as np
 import vlt
 from vlt.handles import Model, Session
 from vlt.text_config import TextConfig
-from vlt.token_encoder import weights_of
+from vlt.weights_source import weights_of
 
 from .common import add_command, add_engine_options, megabytes
 
