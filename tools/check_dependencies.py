@@ -31,9 +31,9 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
 FRAMEWORKS = ("ATen", "Python.h", "c10", "onnxruntime", "pybind11", "tensorflow", "torch")
 
 # The Python package: what a module may import when it is loaded, and what a function may import
-# once it is needed. torch only to hand results over to a caller who asked for its tensors.
+# once it is needed. torch and scipy only to hand results over to a caller who asked for theirs.
 AT_LOAD = {"numpy", "vlt"}
-WHEN_NEEDED = {"tokenizers", "torch"}
+WHEN_NEEDED = {"scipy", "tokenizers", "torch"}
 # Modules that may import ctypes -> what for.
 CTYPES_MODULES = {
     Path("_native.py"): "the bridge to libvlt",

@@ -52,8 +52,8 @@ def available(info: Mapping[str, Any]) -> list[str]:
     return [name for name, output in OUTPUTS.items() if info[output.columns] > 0]
 
 
-def require(info: Mapping[str, Any], name: str) -> Output:
-    """The output of this name.
+def require(info: Mapping[str, Any], name: str, who: str | None = None) -> Output:
+    """The output of this name; `who` needs it, for the message.
 
     Raises
     ------
@@ -67,10 +67,9 @@ def require(info: Mapping[str, Any], name: str) -> Output:
         raise InvalidArgumentError(f"output must be one of {known}, not {name!r}")
     output = OUTPUTS[name]
     if info[output.columns] == 0:
-        has = ", ".join(map(repr, available(info)))
         raise UnsupportedError(
-            f"output {name!r} needs a weights file with a {output.head}, and this one has none; "
-            f"it gives {has}"
+            f"{who or f'output {name!r}'} needs a weights file with a {output.head}, and this one "
+            f"has none; it gives {', '.join(map(repr, available(info)))}"
         )
     return output
 
