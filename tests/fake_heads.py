@@ -53,8 +53,9 @@ class FakeHeads:
             if not name.startswith((*HEAD_KEYS, "_pad."))
         }
         metadata = {k: v for k, v in file.metadata.items() if not k.startswith(HEAD_METADATA)}
-        content = SafetensorsWriter(kept, metadata).to_memory()
-        model = self._real["model_load"](content, *rest)
+        plain = path.with_suffix(".plain")
+        SafetensorsWriter(kept, metadata).save(plain)
+        model = self._real["model_load"](str(plain), *rest)
         self._paths[model.value] = path
         return model
 

@@ -29,7 +29,7 @@ PAIRS = [
     ("what can one dog do under the water, every river in the world and you?", "banana"),
     (
         "who",
-        "the large machine and the little man can run fast under the water of the one river and you can",
+        "every large machine and the little man can run fast " * 2,
     ),
     ("a", "b"),
 ]

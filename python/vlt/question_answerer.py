@@ -59,6 +59,7 @@ class QuestionAnswerer(TextEncoder):
         super().__init__(
             path, device, dtype, num_threads, workspace_limit, disable_graphs, max_length
         )
+        self._window: tuple[tuple[int, int], TextTokenizer] | None = None
         outputs.require(self._info, "token_logits", "QuestionAnswerer")
         if self._info["num_token_labels"] != 2:
             raise UnsupportedError(
@@ -97,7 +98,8 @@ class QuestionAnswerer(TextEncoder):
         -------
         dict, or list of dict for `top_k` above 1; a list of either for lists of questions
             "score", "start" and "end" (characters of the context), "answer". Answers that differ
-            in case or place alone are one, with their scores added up. The best first.
+            in case or place alone are one, with their scores added up. The best first. Where no
+            word can be an answer there is one answer, "".
 
         Raises
         ------
@@ -137,9 +139,13 @@ class QuestionAnswerer(TextEncoder):
         overlap = min(window // 2, USUAL_OVERLAP)
         if doc_stride is not None:
             overlap = checked("doc_stride", doc_stride, 0, window)
-        return TextTokenizer(
-            self._tokenizer_json(), window, self._text.lower_case, "only_second", overlap
-        )
+        cached = self._window
+        if cached is None or cached[0] != (window, overlap):
+            tokenizer = TextTokenizer(
+                self._tokenizer_json(), window, self._text.lower_case, "only_second", overlap
+            )
+            cached = self._window = (window, overlap), tokenizer
+        return cached[1]
 
     def _windows(
         self, pairs: list[tuple[str, str]], tokenizer: TextTokenizer

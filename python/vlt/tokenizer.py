@@ -43,7 +43,7 @@ class TextTokenizer:
     FileError
         `source` is not a tokenizer.
     InvalidArgumentError
-        `max_length` leaves no room beside the special tokens.
+        `max_length` leaves no room beside the special tokens, or `stride` none for new ones.
     """
 
     def __init__(
@@ -70,6 +70,12 @@ class TextTokenizer:
                 f"the longest input must be more than the {special} special tokens of a text, "
                 f"not {max_length}"
             )
+        pair_special = tokenizer.num_special_tokens_to_add(is_pair=True)
+        if stride and stride >= max_length - pair_special:
+            raise InvalidArgumentError(
+                f"parts of {max_length} tokens, {pair_special} of them special, must overlap by "
+                f"fewer than {max_length - pair_special}, not by {stride}"
+            )
         direction = (tokenizer.truncation or {}).get("direction", "right")
         tokenizer.enable_truncation(
             max_length, stride=stride, strategy=strategy, direction=direction
@@ -84,7 +90,7 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         # Computes no offsets into the text; versions before 0.20 lack it.
         self._encode_fast = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
-        self._pair_special = tokenizer.num_special_tokens_to_add(is_pair=True)
+        self._pair_special = pair_special
         self._types_single_texts = any(tokenizer.encode("a").type_ids)
 
     # ---- Texts to ids ------------------------------------------------------------------------
@@ -103,12 +109,12 @@ class TextTokenizer:
 
     def windows(self, first: str, second: str) -> list[Any]:
         """Encodings of a pair, the second text in overlapping parts where the pair is too long."""
-        room = self.max_length - self._pair_special - len(self.plain_ids(first))
-        if room <= self._stride and len(self.plain_ids(second)) > room:
+        room = self._room_beside(first)
+        if room <= self._stride and self._count("", second) > room:
             raise InvalidArgumentError(
-                f"beside {first!r:.60} an input of {self.max_length} tokens has room for "
-                f"{max(room, 0)} more, which must be above the {self._stride} that parts repeat; "
-                "shorten it, or ask for longer inputs or less overlap"
+                f"beside {first!r:.60} an input of {self.max_length} tokens has room for {room} "
+                f"more, which must be above the {self._stride} that parts repeat; shorten it, or "
+                "ask for longer inputs or less overlap"
             )
         (encoding,) = self.encodings([(first, second)])
         return [encoding, *encoding.overflowing]
@@ -127,6 +133,18 @@ class TextTokenizer:
         """Tokens that a prompt puts at the head of every text: leading special ones included."""
         mask = self._tokenizer.encode(prompt).special_tokens_mask
         return len(mask) - (1 if mask and mask[-1] else 0)
+
+    def _room_beside(self, first: str) -> int:
+        """Tokens of a second text that fit beside a first one, which is never cut."""
+        try:
+            used = self._count(first, "")
+        except Exception:  # it alone is too long; the binding raises no narrower class
+            return 0
+        return max(self.max_length - self._pair_special - used, 0)
+
+    def _count(self, first: str, second: str) -> int:
+        """Tokens of a pair but the special ones, `max_length` at most."""
+        return len(self._tokenizer.encode(first, second, add_special_tokens=False))
 
     def _encode(self, encode: Callable[..., list[Any]], texts: Sequence[Text]) -> list[Any]:
         if self.max_length <= self._pair_special and not all(map(_is_text, texts)):
