@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fake_heads import FakeHeads, knows_heads
+from headed_models import write_headed
 from model_folders import add_sentence_transformers, write_bert_folder
 from tiny_model import PROMPTS, TINY_MAX_LENGTH, TINY_TEXT_LENGTH
 
@@ -65,3 +67,18 @@ def minilm_weights(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory
 def minilm_encoder(minilm_weights: Path) -> Iterator[vlt.Encoder]:
     with vlt.Encoder(minilm_weights) as encoder:
         yield encoder
+
+
+@pytest.fixture
+def headed(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """Writes the tiny model with one of `headed_models.HEADS`; any class may load the file."""
+
+    def write(name: str, **metadata: str) -> Path:
+        path = write_headed(tiny_weights, tmp_path / f"{name}.bin", name, **metadata)
+        if not knows_heads(path):
+            FakeHeads(monkeypatch)
+        return path
+
+    return write

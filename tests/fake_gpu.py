@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vlt import _native
+from vlt import _dlpack, _native
 
 Array = npt.NDArray[Any]
 
@@ -117,7 +117,7 @@ class DlpackArray:
     def __dlpack__(self, *, stream: int | None = None) -> object:
         self.streams.append(stream)
         array = self.array
-        return _native.dlpack_offer(
+        return _dlpack.dlpack_offer(
             array.ctypes.data, array.shape, array.dtype.name, self._device, array
         )
 
@@ -132,7 +132,7 @@ class TorchArray(DlpackArray):
 
 def view_of(exporter: Any) -> Array:
     """The memory of an array that exports itself through DLPack, seen by numpy."""
-    tensor = _native.TakenTensor(exporter.__dlpack__(stream=-1))
+    tensor = _dlpack.TakenTensor(exporter.__dlpack__(stream=-1))
     size = int(np.prod(tensor.shape)) * tensor.itemsize
     buffer: Any = (ctypes.c_char * size).from_address(tensor.address)
     buffer.tensor = tensor  # goes back to its producer with the last view

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,105 @@ def test_npy_header_holds_any_number_of_rows(tmp_path: Path) -> None:
         assert len(writer._header()) == NPY_HEADER_BYTES
         writer._rows = 0
     assert np.load(tmp_path / "rows.npy").shape == (0, 65536)
+
+
+# ---- rerank, classify ----------------------------------------------------------------------------
+
+
+def json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_rerank(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    headed: Callable[..., Path],
+    texts: Path,
+    tmp_path: Path,
+) -> None:
+    path, out = headed("rerank"), tmp_path / "out.jsonl"
+    with vlt.CrossEncoder(path) as encoder:
+        expected = encoder.rank("a man", LINES, return_documents=True)
+    for block in (blocks.BLOCK_CHARACTERS["cpu"], 3):
+        monkeypatch.setitem(blocks.BLOCK_CHARACTERS, "cpu", block)
+        found = json_lines(run_ok(capsys, "rerank", path, "a man", texts))
+        assert [(each["corpus_id"], each["text"]) for each in found] == [
+            (each["corpus_id"], each["text"]) for each in expected
+        ]
+        assert [np.float32(each["score"]) for each in found] == [
+            np.float32(each["score"]) for each in expected
+        ]
+    assert run_ok(capsys, "rerank", path, "a man", texts, "--top-k", 3, "-o", out) == ""
+    assert json_lines(out.read_text("utf-8")) == found[:3]
+    texts.write_text("")
+    assert run_ok(capsys, "rerank", path, "a man", texts) == ""
+
+
+def test_rerank_without_a_head(
+    capsys: pytest.CaptureFixture[str], tiny_weights: Path, texts: Path
+) -> None:
+    code, out, err = run(capsys, "rerank", tiny_weights, "a man", texts)
+    assert (code, out) == (1, "")
+    assert "CrossEncoder needs a weights file with a sequence head" in err
+
+
+def test_classify_texts(
+    capsys: pytest.CaptureFixture[str], headed: Callable[..., Path], texts: Path
+) -> None:
+    path = headed("moods")
+    with vlt.Classifier(path) as classifier:
+        best = classifier.predict(LINES)
+        raw = classifier.predict(LINES, top_k=2, function_to_apply="none")
+    found = json_lines(run_ok(capsys, "classify", path, texts))
+    assert [each["text"] for each in found] == LINES
+    assert [each["labels"][0]["label"] for each in found] == [each["label"] for each in best]
+    options = ("--top-k", 2, "--function", "none")
+    for line, labels in zip(
+        json_lines(run_ok(capsys, "classify", path, texts, *options)), raw, strict=True
+    ):
+        assert [np.float32(each["score"]) for each in line["labels"]] == [
+            np.float32(each["score"]) for each in labels
+        ]
+
+
+def test_classify_tokens(
+    capsys: pytest.CaptureFixture[str], headed: Callable[..., Path], texts: Path
+) -> None:
+    path = headed("tags")
+    with vlt.Classifier(path, max_length=6) as classifier:
+        expected = classifier.classify_tokens(LINES, "simple")
+    options = ("--aggregation", "simple", "--max-seq-length", 6)
+    found = json_lines(run_ok(capsys, "classify", path, texts, *options))
+    for line, entities in zip(found, expected, strict=True):
+        assert [(each["word"], each["entity_group"]) for each in line["entities"]] == [
+            (each["word"], each["entity_group"]) for each in entities
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "heads", "outputs", "words"),
+    [
+        ("moods", {"sequence_head"}, {"logits"}, ["sad, calm, glad (single_label)"]),
+        ("topics", {"sequence_head"}, {"logits"}, ["LABEL_3 (multi_label)"]),
+        ("tags", {"token_head"}, {"token_logits"}, ["token_head: dense:0:identity", "B-PER"]),
+        ("splade", {"vocabulary_head"}, {"vocabulary", "sparse"}, ["decoder", "sparse"]),
+    ],
+)
+def test_info_of_heads(
+    capsys: pytest.CaptureFixture[str],
+    headed: Callable[..., Path],
+    name: str,
+    heads: set[str],
+    outputs: set[str],
+    words: list[str],
+) -> None:
+    path = headed(name)
+    facts = json.loads(run_ok(capsys, "info", path, "--json"))
+    assert set(facts["heads"]) == {"embedding_head", *heads}
+    assert set(facts["outputs"]) == {"hidden", "embedding", *outputs}
+    assert (facts["mask_token"] is None) == ("vocabulary_head" not in heads)
+    text = run_ok(capsys, "info", path)
+    assert not [word for word in words if word not in text]
 
 
 # ---- bench ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from fake_gpu import CudaArray, DlpackArray, FakeGpu, TorchArray, view_of
 from test_fork import in_child
 
 import vlt
-from vlt import _native
+from vlt import _dlpack, _native
 from vlt.device_array import DeviceArray
 from vlt.handles import MOST_PENDING, DeviceMemory
 
@@ -111,7 +111,7 @@ def test_no_tokens_and_no_sequences(tiny_encoder: vlt.Encoder) -> None:
         ({"token_types": TYPES[1:]}, ValueError, r"token_types.*\(9,\).*\(8,\)"),
         ({"pooling_starts": STARTS}, ValueError, r"pooling_starts.*\(3,\).*\(4,\)"),
         ({"token_ids": BAD_IDS}, ValueError, "1000000"),
-        ({"output": "logits"}, ValueError, "'logits'"),
+        ({"output": "scores"}, ValueError, "'scores'"),
         ({"dtype": "float16"}, ValueError, "float32, not float16"),
         ({"out": np.empty((9, 31), np.float32)}, ValueError, r"out.*\(9, 32\).*\(9, 31\)"),
         ({"out": np.empty((9, 32))}, ValueError, "float32, not float64"),
@@ -176,13 +176,13 @@ def test_a_capsule_that_nobody_takes_is_reclaimed() -> None:
     exporter = HostArray(array)
     held, dropped = exporter.__dlpack__(), exporter.__dlpack__()
     del dropped
-    _native.reclaim_untaken()
+    _dlpack.reclaim_untaken()
     assert sys.getrefcount(array) == before + 2  # the exporter's and the held capsule's
-    assert _native.TakenTensor(held).shape == (3,)
+    assert _dlpack.TakenTensor(held).shape == (3,)
     del held
-    _native.reclaim_untaken()
+    _dlpack.reclaim_untaken()
     assert sys.getrefcount(array) == before + 1
-    assert list(_native.OFFERED) == [0]
+    assert list(_dlpack.OFFERED) == [0]
 
 
 def test_a_capsule_survives_an_error_of_its_consumer() -> None:
@@ -191,7 +191,7 @@ def test_a_capsule_survives_an_error_of_its_consumer() -> None:
     with pytest.raises((RuntimeError, BufferError)):
         take_by_numpy(DlpackArrayOfAnyOption(array))  # numpy wants host memory
     gc.collect()
-    _native.reclaim_untaken()
+    _dlpack.reclaim_untaken()
     assert sys.getrefcount(array) == before
 
 
@@ -209,14 +209,14 @@ def test_we_take_capsules_of_numpy(options: dict[str, Any], dtype: str) -> None:
         capsule: object = array.__dlpack__(**options)
     except TypeError:
         pytest.skip("this numpy knows no versions of DLPack")
-    tensor = _native.TakenTensor(capsule)
+    tensor = _dlpack.TakenTensor(capsule)
     assert tensor.address == array.ctypes.data
     assert (tensor.shape, tensor.strides, tensor.device) == ((2, 5), (12, 1), (1, 0))
     assert tensor.dtype.removesuffix("8") == dtype.removesuffix("8")
     assert tensor.itemsize == array.itemsize
     assert not tensor.read_only
     with pytest.raises(vlt.InvalidArgumentError, match="used"):
-        _native.TakenTensor(capsule)
+        _dlpack.TakenTensor(capsule)
     del tensor, capsule
     assert sys.getrefcount(array) == before
 
@@ -228,12 +228,12 @@ def test_read_only_capsules_say_so() -> None:
         capsule: object = array.__dlpack__(max_version=(1, 0))
     except (BufferError, TypeError):
         pytest.skip("this numpy exports no read-only arrays")
-    assert _native.TakenTensor(capsule).read_only
+    assert _dlpack.TakenTensor(capsule).read_only
 
 
 def test_no_capsule_at_all() -> None:
     with pytest.raises(ValueError, match="PyCapsule"):
-        _native.TakenTensor(object())
+        _dlpack.TakenTensor(object())
 
 
 # ---- Arrays on the GPU ---------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_memory_outlives_array_and_encoder(gpu: FakeGpu, tiny_weights: Path) -> 
 def test_results_are_freed(gpu: FakeGpu, encoder: vlt.Encoder) -> None:
     for _ in range(5):
         encoder.run_packed(CudaArray(IDS), CudaArray(STARTS)).__dlpack__()
-    _native.reclaim_untaken()
+    _dlpack.reclaim_untaken()
     assert not gpu.memory
 
 
@@ -367,7 +367,7 @@ def test_bfloat16_results(encoder: vlt.Encoder) -> None:
     ctypes.memmove(array.span.address, bits.ctypes.data, bits.nbytes)
     np.testing.assert_array_equal(array.numpy(), [[1, -2], [np.inf, 0.333984375]])
     assert not hasattr(array, "__cuda_array_interface__")
-    assert _native.TakenTensor(array.__dlpack__()).dtype == "bfloat16"
+    assert _dlpack.TakenTensor(array.__dlpack__()).dtype == "bfloat16"
     with pytest.raises(ValueError, match=r"out must have shape \(9, 32\)"):
         encoder.run_packed(CudaArray(IDS), CudaArray(STARTS), out=array)
 

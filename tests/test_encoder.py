@@ -175,7 +175,7 @@ def test_workspace_limit_changes_no_bit(tiny_weights: Path) -> None:
         ({"ids": np.array([2.0])}, TypeError, ["float64"]),
         ({"ids": "a text"}, TypeError, ["a text", "str"]),
         ({"ids": [5, 6], "lengths": [1, 2]}, ValueError, ["2", "3"]),
-        ({"ids": IDS, "output": "logits"}, ValueError, ["logits", "hidden", "embedding"]),
+        ({"ids": IDS, "output": "scores"}, ValueError, ["scores", "hidden", "embedding"]),
         ({"ids": IDS, "token_types": [[0] * 4, [0] * 2, [0] * 2]}, ValueError, ["sequence 2", "3"]),
         ({"ids": IDS, "token_types": [[0] * 4]}, ValueError, ["1 sequences", "3"]),
         ({"ids": [[2, 3]], "token_types": [[0, 2]]}, ValueError, ["2"]),

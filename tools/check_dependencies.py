@@ -31,10 +31,14 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
 FRAMEWORKS = ("ATen", "Python.h", "c10", "onnxruntime", "pybind11", "tensorflow", "torch")
 
 # The Python package: what a module may import when it is loaded, and what a function may import
-# once it is needed. torch only to hand results over to a caller who asked for its tensors.
+# once it is needed. torch and scipy only to hand results over to a caller who asked for theirs.
 AT_LOAD = {"numpy", "vlt"}
-WHEN_NEEDED = {"tokenizers", "torch"}
-CTYPES_MODULE = Path("_native.py")
+WHEN_NEEDED = {"scipy", "tokenizers", "torch"}
+# Modules that may import ctypes -> what for.
+CTYPES_MODULES = {
+    Path("_native.py"): "the bridge to libvlt",
+    Path("_dlpack.py"): "capsules with arrays, made and opened by Python's own C interface",
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 SOURCES = {".h", ".cpp", ".c", ".cu", ".cuh", ".inc"}
@@ -87,7 +91,8 @@ def imports(node: ast.AST, in_function: bool = False) -> Iterator[tuple[int, str
 def check_import(module: Path, name: str, in_function: bool) -> str | None:
     """Why a module of the package may not import `name`; None where it may."""
     if name == "ctypes":
-        return None if module == CTYPES_MODULE else f"only {CTYPES_MODULE} may import ctypes"
+        allowed = " and ".join(map(str, CTYPES_MODULES))
+        return None if module in CTYPES_MODULES else f"only {allowed} may import ctypes"
     if name in sys.stdlib_module_names or name in AT_LOAD:
         return None
     if name in WHEN_NEEDED:

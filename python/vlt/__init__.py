@@ -6,13 +6,18 @@ In short::
     encoder = vlt.Encoder("weights.bin")             # or the folder itself
     encoder.encode(["A man is eating food.", "A cheetah runs."])  # [2, 384] float32
     encoder.run([[101, 7592, 102], [101, 102]])      # token ids in, packed states out
+
+`CrossEncoder` scores pairs of texts, `Classifier` labels texts or their tokens, `QuestionAnswerer`
+finds answers in texts, `FillMask` words for gaps, and `SparseEncoder` weights of words.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._native import build_info
+from .classifier import Classifier
+from .cross_encoder import CrossEncoder
 from .device_array import DeviceArray
 from .encoder import Encoder
 from .errors import (
@@ -24,8 +29,12 @@ from .errors import (
     UnsupportedError,
     VltError,
 )
+from .fill_mask import FillMask
 from .packed_array import PackedArray
 from .packing import PackedIds, pack
+from .question_answerer import QuestionAnswerer
+from .sparse_encoder import SparseEncoder
+from .sparse_vectors import SparseVectors
 
 if TYPE_CHECKING:
     import os
@@ -37,19 +46,26 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "CancelledError",
+    "Classifier",
+    "CrossEncoder",
     "DeviceArray",
     "Encoder",
     "Error",
     "FileError",
+    "FillMask",
     "InvalidArgumentError",
     "OutOfMemoryError",
     "PackedArray",
     "PackedIds",
+    "QuestionAnswerer",
+    "SparseEncoder",
+    "SparseVectors",
     "UnsupportedError",
     "VltError",
     "__version__",
     "build_info",
     "convert",
+    "from_transformers",
     "pack",
 ]
 
@@ -64,3 +80,31 @@ def convert(
     from .converter import convert as write
 
     return write(folder, out_path, dtype=dtype)
+
+
+def from_transformers(model: Any, **options: Any) -> Encoder:
+    """An encoder with the weights of a transformers model that is in memory.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Of a family that `vlt.convert` knows; it is left as it is, and its weights are copied.
+    **options
+        As for `Encoder`: `device`, `dtype`, `num_threads` and so on.
+
+    Returns
+    -------
+    Encoder
+        The model has no tokenizer, so `Encoder.run` takes its token ids. The other classes take
+        what `vlt.converter.from_transformers.weights_of` gives in place of a path.
+
+    Raises
+    ------
+    ConversionError
+        vlt would compute the model differently.
+    """
+    from .converter.from_transformers import (  # type: ignore[import-not-found, unused-ignore]
+        weights_of,
+    )
+
+    return Encoder(weights_of(model), **options)

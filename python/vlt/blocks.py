@@ -6,8 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .packing import PackedIds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Int32Array = NDArray[np.int32]
 
 # On the CPU about 8,000 tokens of English: enough for every core, and a second or less of work on
 # two cores with a small model, so that the bar moves and Ctrl-C acts. A GPU takes eight times as
@@ -17,6 +24,8 @@ BLOCK_CHARACTERS = {"cpu": 32_768, "cuda": 262_144}
 TEXT_OVERHEAD = 16
 # Texts longer than this many characters a token get truncated; the rest costs next to nothing.
 CHARACTERS_PER_TOKEN = 4
+# Outputs as wide as the vocabulary are made for so many numbers at a time: 64 MiB.
+MOST_NUMBERS = 1 << 24
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,3 +60,21 @@ def prefetch(prepare: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
             pending = worker.submit(prepare, item)
             yield result
         yield pending.result()
+
+
+def parts_of(
+    ids: PackedIds, types: Int32Array | None, weights: Sequence[int], most: int
+) -> Iterator[tuple[slice, PackedIds, Int32Array | None]]:
+    """Consecutive sequences whose weights add up to no more than `most`; one at least."""
+    bounds, total = [0], 0
+    for index, weight in enumerate(weights):
+        if total + weight > most and index > bounds[-1]:
+            bounds.append(index)
+            total = 0
+        total += weight
+    if len(weights):
+        bounds.append(len(weights))
+    for begin, end in pairwise(bounds):
+        first, last = ids.starts[begin], ids.starts[end]
+        part = PackedIds(ids.values[first:last], ids.starts[begin : end + 1] - first)
+        yield slice(begin, end), part, None if types is None else types[first:last]

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _native
+from . import _dlpack, _native
 from .arguments import LEGACY_STREAM
 from .errors import InvalidArgumentError
 
-HOST_KINDS = (_native.DL_CPU, _native.DL_CUDA_HOST)
+HOST_KINDS = (_dlpack.DL_CPU, _dlpack.DL_CUDA_HOST)
 NAMES_STREAM = 3  # version of the interface from which it says in what stream the array is ready
 
 
@@ -43,10 +43,10 @@ def cuda_index(value: Any, name: str, default: int) -> int | None:
     kind, index = map(int, locate())
     if kind in HOST_KINDS:
         return None
-    if kind != _native.DL_CUDA:
+    if kind != _dlpack.DL_CUDA:
         raise TypeError(
             f"{name} is in memory of DLPack's device type {kind}; right are the host and CUDA "
-            f"devices, types {_native.DL_CPU} and {_native.DL_CUDA}"
+            f"devices, types {_dlpack.DL_CPU} and {_dlpack.DL_CUDA}"
         )
     return index
 
@@ -108,12 +108,12 @@ def _from_dlpack(value: Any, name: str, stream: int | None) -> Borrowed:
     order = LEGACY_STREAM if stream is None else stream
     try:
         try:
-            capsule = value.__dlpack__(stream=order, max_version=(_native.DL_MAJOR, 0))
+            capsule = value.__dlpack__(stream=order, max_version=(_dlpack.DL_MAJOR, 0))
         except TypeError:  # it may not know of versions
             capsule = value.__dlpack__(stream=order)
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidArgumentError(f"{name} cannot be shared: {error}") from error
-    tensor = _native.TakenTensor(capsule)
+    tensor = _dlpack.TakenTensor(capsule)
     _require_dense(name, tensor.shape, tensor.strides, 1)
     return Borrowed(
         _span(tensor.address, tensor.shape, tensor.itemsize),
@@ -143,7 +143,7 @@ def _require_dense(
     """Row-major without gaps; strides are in units of which an element takes `step`."""
     if strides is None or 0 in shape:
         return
-    dense = _native.row_major(shape, step)
+    dense = _dlpack.row_major(shape, step)
     if any(
         size > 1 and given != right
         for size, given, right in zip(shape, strides, dense, strict=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from . import _native, dtypes
+from . import _dlpack, _native, dtypes
 from .arguments import LEGACY_STREAM
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class DeviceArray:
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return _native.DL_CUDA, self._device_index
+        return _dlpack.DL_CUDA, self._device_index
 
     def __dlpack__(
         self,
@@ -107,7 +107,7 @@ class DeviceArray:
             raise BufferError(f"this array is on {self.device}; numpy() copies it to the host")
         if stream != -1 and self._stream not in (None, stream or LEGACY_STREAM):
             self._wait()
-        return _native.dlpack_offer(
+        return _dlpack.dlpack_offer(
             self._memory.address, self.shape, self.dtype, self.__dlpack_device__(), self._memory
         )
 

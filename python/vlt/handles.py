@@ -160,12 +160,16 @@ def free_device_memory(free: Callable[..., None], model: Resource, memory: Any) 
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed inputs as `vlt_packed_batch` has them: int32, all on the host or all on the device."""
+    """Packed inputs as `vlt_packed_batch` has them: int32, all on the host or all on the device.
+
+    `chosen` is on the host in either case.
+    """
 
     token_ids: Int32s  # [T]
     starts: Int32s  # [S + 1]
     token_types: Int32s | None = None  # [T]
     pooling_starts: Int32s | None = None  # [S]
+    chosen: NDArray[np.int32] | None = None  # [C] places among the tokens, for "vocabulary"
 
 
 class PendingRun:
@@ -235,9 +239,11 @@ class Session(Handle):
         out: NDArray[np.float32],
         token_types: NDArray[np.int32] | None = None,
         pooling_starts: NDArray[np.int32] | None = None,
+        chosen: NDArray[np.int32] | None = None,
     ) -> None:
-        """Run one batch and write `out`: [T, H] for "hidden", [S, D] for "embedding"."""
-        self.run_batch(Batch(ids.values, ids.starts, token_types, pooling_starts), output, out)
+        """Run one batch and write `out`, of the shape that `outputs.shape` says."""
+        batch = Batch(ids.values, ids.starts, token_types, pooling_starts, chosen)
+        self.run_batch(batch, output, out)
 
     def run_batch(
         self,
@@ -255,7 +261,8 @@ class Session(Handle):
         Parameters
         ----------
         out
-            [T, H] of `dtype` for "hidden", [S, D] for "embedding".
+            Of the shape that `outputs.shape` says: [T, H] of `dtype` for "hidden", float32 for
+            the others.
         held
             Given where the call may return before the work is done, which needs a stream and `out`
             on the device: what must live until then.
@@ -303,6 +310,7 @@ class Session(Handle):
                 out,
                 dtype,
                 stream,
+                batch.chosen,
             )
         except InvalidArgumentError as error:
             # The library may report here what an earlier run found wrong: then it is theirs too.

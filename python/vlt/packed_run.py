@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import outputs
 from .borrowed import borrow, cuda_index
 from .device_array import DeviceArray
 from .errors import InvalidArgumentError, UnsupportedError
 from .handles import WEIGHT_BYTES, Batch, DeviceMemory
+from .run_inputs import chosen_array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from ._native import DeviceSpan
     from .handles import Model, Session
@@ -107,10 +109,15 @@ class PackedRun:
         self._borrower = Borrower(model, stream)
 
     def take_inputs(
-        self, token_ids: Any, sequence_starts: Any, token_types: Any, pooling_starts: Any
+        self,
+        token_ids: Any,
+        sequence_starts: Any,
+        token_types: Any,
+        pooling_starts: Any,
+        chosen: ArrayLike | None = None,
     ) -> None:
-        """The batch: int32 arrays, all on the host or all on the device."""
-        self._on_device = self._borrower.is_on_device(token_ids, "token_ids")
+        """The batch: int32 arrays, all on the host or all on the device; `chosen` on the host."""
+        self._on_device = self._is_on_device(token_ids, "token_ids")
         ids = self._input(token_ids, "token_ids")
         starts = self._input(sequence_starts, "sequence_starts")
         if len(starts) == 0:
@@ -120,7 +127,19 @@ class PackedRun:
             types = self._input(token_types, "token_types", len(ids))
         if pooling_starts is not None:
             skipped = self._input(pooling_starts, "pooling_starts", len(starts) - 1)
-        self._batch = Batch(ids, starts, types, skipped)
+        places = chosen_array(len(ids), chosen, self._output)
+        self._batch = Batch(ids, starts, types, skipped, places)
+
+    def _is_on_device(self, value: Any, name: str) -> bool:
+        """Or on the host? Refuses a device that the output cannot be made on."""
+        on_device = self._borrower.is_on_device(value, name)
+        if on_device and not outputs.OUTPUTS[self._output].on_device:
+            right = [each for each, output in outputs.OUTPUTS.items() if output.on_device]
+            raise UnsupportedError(
+                f"{name} is on a CUDA device, and output {self._output!r} takes arrays on the host "
+                f"only; on a device are {', '.join(map(repr, right))}"
+            )
+        return on_device
 
     def _input(self, value: Any, name: str, length: int | None = None) -> Any:
         borrower = self._borrower
@@ -141,10 +160,14 @@ class PackedRun:
 
     def take_output(self, out: Any) -> None:
         """The caller's array for the result; None: make one where the inputs are."""
-        rows = len(self._batch.token_ids)
-        if self._output == "embedding":
-            rows = len(self._batch.starts) - 1
-        shape = rows, int(self._model.info[f"{self._output}_size"])
+        batch = self._batch
+        shape = outputs.shape(
+            self._model.info,
+            self._output,
+            len(batch.token_ids),
+            len(batch.starts) - 1,
+            0 if batch.chosen is None else len(batch.chosen),
+        )
         self._result = self._new(shape) if out is None else self._given(out, shape)
 
     def _new(self, shape: tuple[int, int]) -> Any:
@@ -164,7 +187,7 @@ class PackedRun:
         return array
 
     def _given(self, out: Any, shape: tuple[int, int]) -> Any:
-        on_device = self._borrower.is_on_device(out, "out")
+        on_device = self._is_on_device(out, "out")
         take = self._borrower.device_array if on_device else self._borrower.host_array
         self._target = take(out, "out", writable=True)
         if self._target.shape != shape:

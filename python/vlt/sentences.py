@@ -28,6 +28,43 @@ def list_of(sentences: Any) -> tuple[list[Any], bool]:
     return texts, False
 
 
+def pairs_of(pairs: Any) -> tuple[list[tuple[str, str]], bool]:
+    """Pairs of texts as a list, checked, and whether it was a single one, such as ("a", "b")."""
+    if isinstance(pairs, np.ndarray):
+        pairs = pairs.tolist()
+    if not hasattr(pairs, "__iter__") or isinstance(pairs, (str, bytes, dict)):
+        raise TypeError(
+            f"pairs must be a list of pairs of str, (str, str), not {type(pairs).__name__}"
+        )
+    items = list(pairs)
+    single = len(items) > 0 and not isinstance(items[0], (tuple, list))
+    items = [items] if single else items
+    for index, pair in enumerate(items):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"pairs must be (str, str); number {index} is {pair!r:.60}")
+    require_texts(items)
+    return [(first, second) for first, second in items], single
+
+
+def without_pair_dicts(texts: Any) -> Any:
+    """The texts, with {"text": a, "text_pair": b} as (a, b) and {"text": a} as a."""
+    if isinstance(texts, dict):
+        return [_text_of(texts)]
+    if isinstance(texts, (str, bytes, np.ndarray)) or not hasattr(texts, "__iter__"):
+        return texts
+    return [_text_of(text) if isinstance(text, dict) else text for text in texts]
+
+
+def _text_of(parts: dict[str, Any]) -> Any:
+    if "text" not in parts or not parts.keys() <= {"text", "text_pair"}:
+        raise TypeError(
+            "a text as a dict must have the keys 'text' and, for a pair, 'text_pair', not "
+            f"{', '.join(map(repr, parts))}"
+        )
+    pair = parts.get("text_pair")
+    return parts["text"] if pair is None else (parts["text"], pair)
+
+
 def prepend(prompt: str, text: Text) -> Text:
     """The prompt goes before a text, or before the first of a pair."""
     if not prompt:

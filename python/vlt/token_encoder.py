@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import outputs, weights_source
 from .arguments import parse_stream
-from .errors import FileError, InvalidArgumentError, UnsupportedError
 from .handles import Model, Session
 from .packed_array import PackedArray
 from .packed_run import PackedRun
 from .packing import PackedIds, pack
+from .run_inputs import chosen_array, pooling_array, types_array
 from .sessions import SessionPool
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
+    from .outputs import OutputName
+    from .weights_source import Source
+
     Float32Array = NDArray[np.float32]
     Int32Array = NDArray[np.int32]
 
@@ -29,21 +32,23 @@ if TYPE_CHECKING:
 # One brings its batch and fetches its results while the other computes.
 CALLS_SIDE_BY_SIDE_ON_A_GPU = 2
 
+PACKED = ("hidden", "token_logits")  # outputs with a row for each token
+
 
 class TokenEncoder:
     """An encoder that takes token ids; `Encoder` adds texts. See there for the parameters."""
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: Source,
         device: str = "auto",
         dtype: str = "auto",
         num_threads: int | None = None,
         workspace_limit: int | None = None,
         disable_graphs: bool = False,
     ) -> None:
-        self._path = Path(path)
-        self._model = Model(weights_of(self._path), device, dtype)
+        self._source = weights_source.describe(path)
+        self._model = Model(weights_source.weights_of(path), device, dtype)
         self._info = self._model.info
         capacity = usable_cores() if num_threads == 1 else 1
         if self._model.gpu:
@@ -62,7 +67,8 @@ class TokenEncoder:
         mask: ArrayLike | None = None,
         token_types: Any = None,
         pooling_starts: ArrayLike | None = None,
-        output: Literal["hidden", "embedding"] = "hidden",
+        output: OutputName = "hidden",
+        chosen: ArrayLike | None = None,
     ) -> Any:
         """Run the model on token ids.
 
@@ -79,13 +85,19 @@ class TokenEncoder:
         pooling_starts : [S] integers, optional
             Tokens at each sequence's head to leave out of pooling; none if left out.
         output : str
-            "hidden": the last layer's states. "embedding": what the model's embedding head
-            (pooling, projection, normalising) makes of them.
+            "hidden": the last layer's states. The others are what the heads of the weights file
+            make of them, "embedding": vectors, pooled, projected and normalised; "logits": scores
+            of each sequence; "token_logits": scores of each token; "vocabulary": scores of every
+            word for `chosen` tokens; "sparse": a weight for every word (SPLADE).
+        chosen : [C] integers, optional
+            For "vocabulary", and needed there: places among the T packed tokens, ascending.
 
         Returns
         -------
-        PackedArray or [S, D] float32
-            For "hidden" the states [T, H] float32, one [L_i, H] array a sequence.
+        PackedArray, or [S, D], [S, N], [C, V] or [S, V] float32
+            A PackedArray has one array a sequence: [L_i, H] float32 states for "hidden", [L_i, N]
+            for "token_logits". N is the number of the head's outputs, V of words. Every element
+            of "sparse" is there, though most are zero.
 
         Raises
         ------
@@ -95,19 +107,30 @@ class TokenEncoder:
         TypeError
             Something other than integers, or nested otherwise.
         UnsupportedError
-            "embedding" of a model without an embedding head.
+            The weights file has no head for `output`.
         """
+        outputs.require(self._info, output)
         packed = ids if isinstance(ids, PackedIds) else pack(ids, lengths, mask)
-        types = None if token_types is None else pack_types(packed, token_types, lengths, mask)
+        types = None if token_types is None else types_array(packed, token_types, lengths, mask)
         skipped = None if pooling_starts is None else pooling_array(packed, pooling_starts)
-        self._require_output(output)
-        if output == "hidden":
-            states = np.empty((len(packed.values), self.hidden_size), np.float32)
-            self._run(packed, "hidden", states, types, skipped)
-            return PackedArray(states, packed.starts)
-        embeddings = np.empty((len(packed), self.embedding_size), np.float32)
-        self._run(packed, "embedding", embeddings, types, skipped)
-        return embeddings
+        places = chosen_array(len(packed.values), chosen, output)
+        result = self._compute(packed, output, types, skipped, places)
+        return PackedArray(result, packed.starts) if output in PACKED else result
+
+    def _compute(
+        self,
+        ids: PackedIds,
+        output: OutputName,
+        token_types: Int32Array | None = None,
+        pooling_starts: Int32Array | None = None,
+        chosen: Int32Array | None = None,
+    ) -> Float32Array:
+        """One output of a checked batch, [rows, columns] float32."""
+        num_chosen = 0 if chosen is None else len(chosen)
+        shape = outputs.shape(self._info, output, len(ids.values), len(ids), num_chosen)
+        result = np.empty(shape, np.float32)
+        self._run(ids, output, result, token_types, pooling_starts, chosen)
+        return result
 
     def _run(
         self,
@@ -116,9 +139,10 @@ class TokenEncoder:
         out: Float32Array,
         token_types: Int32Array | None = None,
         pooling_starts: Int32Array | None = None,
+        chosen: Int32Array | None = None,
     ) -> None:
         with self._sessions.borrow() as session:
-            session.run(ids, output, out, token_types, pooling_starts)
+            session.run(ids, output, out, token_types, pooling_starts, chosen)
 
     def run_packed(
         self,
@@ -127,7 +151,8 @@ class TokenEncoder:
         *,
         token_types: Any = None,
         pooling_starts: Any = None,
-        output: Literal["hidden", "embedding"] = "hidden",
+        output: OutputName = "hidden",
+        chosen: ArrayLike | None = None,
         out: Any = None,
         stream: Any = None,
         dtype: str | None = None,
@@ -148,8 +173,10 @@ class TokenEncoder:
         pooling_starts : [S] int32, optional
             Tokens at each sequence's head to leave out of pooling; none if left out.
         output : str
-            "hidden" or "embedding", see `run`.
-        out : [T, H] or [S, D] array, optional
+            See `run`; arrays on a GPU go with "hidden", "embedding" and "logits".
+        chosen : [C] integers on the host, optional
+            For "vocabulary", see `run`.
+        out : [T, H], [S, D] or as `run` has it, optional
             Where to write the result, on the host or on the encoder's GPU. If left out: a new
             numpy array or `DeviceArray`, beside the inputs.
         stream : optional
@@ -164,7 +191,8 @@ class TokenEncoder:
 
         Returns
         -------
-        `out`, or [T, H] or [S, D] as a numpy array or a DeviceArray
+        `out`, or [T, H], [S, D] or as `run` has it, as a numpy array or a DeviceArray
+            Rows of tokens are packed, without the sequences' bounds.
 
         Raises
         ------
@@ -174,11 +202,12 @@ class TokenEncoder:
         TypeError
             An array that is not int32. PyTorch's default is int64.
         UnsupportedError
-            Arrays on a GPU for an encoder on the CPU.
+            Arrays on a GPU for an encoder on the CPU, or with an output that is made on the host;
+            the weights file has no head for `output`.
         """
-        self._require_output(output)
+        outputs.require(self._info, output)
         run = PackedRun(self._model, output, dtype, parse_stream(stream))
-        run.take_inputs(token_ids, sequence_starts, token_types, pooling_starts)
+        run.take_inputs(token_ids, sequence_starts, token_types, pooling_starts, chosen)
         run.take_output(out)
         with self._sessions.borrow() as session:
             return run.run(session)
@@ -193,19 +222,6 @@ class TokenEncoder:
             undefined.
         """
         self._sessions.synchronize()
-
-    def _require_output(self, output: str) -> None:
-        if output not in ("hidden", "embedding"):
-            raise InvalidArgumentError(f"output must be 'hidden' or 'embedding', not {output!r}")
-        if output == "embedding":
-            self._require_embedding_head()
-
-    def _require_embedding_head(self) -> None:
-        if self.embedding_size == 0:
-            raise UnsupportedError(
-                "this model has no embedding head, so nothing makes one vector of a sequence; take "
-                "the states: run(...) or encode(..., output_value='token_embeddings')"
-            )
 
     # ---- What it is --------------------------------------------------------------------------
 
@@ -223,6 +239,11 @@ class TokenEncoder:
     def embedding_size(self) -> int:
         """D: numbers in an embedding; 0 where the model has no embedding head."""
         return int(self._info["embedding_size"])
+
+    @property
+    def outputs(self) -> list[str]:
+        """What `run` can give: "hidden", and the outputs that the weights file has heads for."""
+        return outputs.available(self._info)
 
     @property
     def num_layers(self) -> int:
@@ -322,61 +343,9 @@ class TokenEncoder:
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({str(self._path)!r}: {self.num_layers} layers, hidden size "
+            f"{type(self).__name__}({self._source}: {self.num_layers} layers, hidden size "
             f"{self.hidden_size}, {self.dtype} on {self.device} with {self.kernels})"
         )
-
-
-def weights_of(path: Path) -> str | NDArray[np.uint8]:
-    """The path of a weights file, or the bytes of a folder converted in memory."""
-    if path.is_dir():
-        from .converter import convert_to_memory
-
-        return convert_to_memory(path, dtype="keep")
-    if not path.exists():
-        raise FileError(
-            f"there is no {path} (looked for {path.absolute()}); it should be a weights file or a "
-            "Hugging Face model folder"
-        )
-    return str(path)
-
-
-def pack_types(
-    ids: PackedIds, types: Any, lengths: ArrayLike | None, mask: ArrayLike | None
-) -> Int32Array:
-    """[T] token types in the same form as the ids."""
-    try:
-        packed = types if isinstance(types, PackedIds) else pack(types, lengths, mask)
-    except (TypeError, InvalidArgumentError) as error:
-        raise type(error)(f"token_types: {error}") from None
-    if len(packed) != len(ids):
-        raise InvalidArgumentError(f"token_types holds {len(packed)} sequences, but ids {len(ids)}")
-    uneven = np.flatnonzero(packed.lengths != ids.lengths)
-    if uneven.size:
-        index = uneven[0]
-        raise InvalidArgumentError(
-            f"sequence {index} has {ids.lengths[index]} ids, but {packed.lengths[index]} "
-            "token_types"
-        )
-    return packed.values
-
-
-def pooling_array(ids: PackedIds, pooling_starts: ArrayLike) -> Int32Array:
-    """[S] int32 counts of tokens to leave out of pooling."""
-    starts = np.asarray(pooling_starts)
-    if starts.shape != (len(ids),) or (starts.size and starts.dtype.kind not in "iu"):
-        raise InvalidArgumentError(
-            f"pooling_starts must be {len(ids)} integers, one a sequence, not an array of "
-            f"{starts.dtype} of shape {starts.shape}"
-        )
-    wrong = np.flatnonzero((starts < 0) | (starts > ids.lengths))
-    if wrong.size:
-        index = wrong[0]
-        raise InvalidArgumentError(
-            f"pooling_starts must be within the sequence, 0 ... {ids.lengths[index]} for sequence "
-            f"{index}, not {starts[index]}"
-        )
-    return starts.astype(np.int32)
 
 
 def usable_cores() -> int:

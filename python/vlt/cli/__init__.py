@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import vlt
 
-from . import bench, convert, demo, encode, info
+from . import bench, classify, convert, demo, encode, info, rerank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (demo, convert, info, encode, bench)
+COMMANDS = (demo, convert, info, encode, rerank, classify, bench)
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # wrong usage is 2: argparse exits by itself
 
@@ -24,6 +24,8 @@ examples:
   vlt convert all-MiniLM-L6-v2/ weights.bin    make a weights file of a model folder
   vlt info weights.bin                         what is in it
   vlt encode weights.bin texts.txt -o out.npy  one embedding a line of text
+  vlt rerank reranker.bin "a query" texts.txt  lines of text, the best answer first
+  vlt classify sentiment.bin texts.txt         labels of each line of text
   vlt bench weights.bin                        how fast it is on this machine
 
 exit codes: 0 done, 1 the work failed, 2 wrong usage

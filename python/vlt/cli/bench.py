@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import vlt
-from vlt.errors import InvalidArgumentError, UnsupportedError
+from vlt import outputs
+from vlt.errors import InvalidArgumentError
 from vlt.handles import Model, Session
 from vlt.packing import PackedIds
-from vlt.token_encoder import usable_cores, weights_of
+from vlt.token_encoder import usable_cores
+from vlt.weights_source import weights_of
 
 from .common import DEMO_NAME, add_command, add_engine_options, demo_model, megabytes, positive
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
+
+# "vocabulary" would ask for tokens to choose.
+OUTPUT_NAMES = [name for name in outputs.OUTPUTS if name != "vocabulary"]
 
 # Lengths in tokens, when no file of workloads is given; the larger ones only on a GPU.
 DEFAULT_WORKLOADS = {
@@ -62,9 +67,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--repeat", type=positive, default=10, metavar="N", help="timed runs of each (10)"
     )
-    parser.add_argument(
-        "--output", choices=("hidden", "embedding"), default="hidden", help="what to compute"
-    )
+    parser.add_argument("--output", choices=OUTPUT_NAMES, default="hidden", help="what to compute")
     parser.add_argument(
         "--disable-graphs", action="store_true", help="on a GPU: launch every kernel anew"
     )
@@ -78,8 +81,7 @@ def run(options: argparse.Namespace) -> None:
     model = Model(weights_of(path), options.device, options.dtype)
     own = GPU_WORKLOADS if model.gpu else DEFAULT_WORKLOADS
     workloads = read_workloads(options.workloads, options.only, own)
-    if options.output == "embedding" and model.info["embedding_size"] == 0:
-        raise UnsupportedError(f"{path} has no embedding head; use --output hidden")
+    outputs.require(model.info, options.output)
     report: dict[str, Any] = {
         "version": vlt.__version__,
         "model": str(options.model or DEMO_NAME),
@@ -143,9 +145,8 @@ def measure(model: Model, lengths: list[int], options: argparse.Namespace) -> di
         return {"skipped": f"a sequence of {max(lengths)} tokens, and the model takes {longest}"}
     ids = random_ids(lengths, model.info["vocab_size"])
     tokens = len(ids.values)
-    shapes = {"hidden": (tokens, "hidden_size"), "embedding": (len(lengths), "embedding_size")}
-    rows, size = shapes[options.output]
-    out = np.empty((rows, model.info[size]), np.float32)
+    shape = outputs.shape(model.info, options.output, tokens, len(lengths))
+    out = np.empty(shape, np.float32)
 
     session = Session(model, options.threads, disable_graphs=options.disable_graphs)
     session.reserve(tokens, len(lengths), max(lengths))

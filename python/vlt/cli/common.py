@@ -32,6 +32,17 @@ def add_command(
     return parser
 
 
+def add_texts_option(parser: argparse.ArgumentParser) -> None:
+    """The lines to work on."""
+    parser.add_argument(
+        "texts",
+        nargs="?",
+        default="-",
+        metavar="TEXTS",
+        help="a UTF-8 file, or - for standard input (-)",
+    )
+
+
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Where to run, in what precision, and how wide."""
     add_device_options(parser)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import vlt
-from vlt.blocks import BLOCK_CHARACTERS
-from vlt.errors import InvalidArgumentError
-from vlt.progress import ProgressBar
 
-from .common import add_command, add_engine_options, positive
+from .common import add_command, add_engine_options, add_texts_option, positive
+from .lines import batches_of
 from .writers import JsonLinesWriter, NpyWriter, Writer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
-
-# Texts held at a time: enough for a few blocks of the encoder, little enough for the bar to move.
-BATCH_BLOCKS = 4
 
 EXAMPLES = """\
   vlt encode weights.bin texts.txt -o embeddings.npy
@@ -37,13 +28,7 @@ def add_parser(commands: Any) -> None:
     """Declare the command and its options."""
     parser = add_command(commands, "encode", run, "Embed texts, one a line.", EXAMPLES)
     parser.add_argument("model", type=Path, metavar="MODEL", help="a weights file or model folder")
-    parser.add_argument(
-        "texts",
-        nargs="?",
-        default="-",
-        metavar="TEXTS",
-        help="a UTF-8 file, or - for standard input (-)",
-    )
+    add_texts_option(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -75,16 +60,9 @@ def run(options: argparse.Namespace) -> None:
     with vlt.Encoder(options.model, *engine) as encoder:
         if options.max_seq_length:
             encoder.max_seq_length = options.max_seq_length
-        show = False if options.no_progress else None
-        batch_bytes = BATCH_BLOCKS * BLOCK_CHARACTERS[encoder.device.partition(":")[0]]
-        with open_texts(options.texts) as file, open_writer(options.output) as writer:
-            total = None if options.texts == "-" else Path(options.texts).stat().st_size
-            with ProgressBar(total, "bytes", show) as bar:
-                done = 0
-                for texts, size in batches(file, options.texts, batch_bytes):
-                    writer.write(texts, embed(encoder, texts, options))
-                    done += size
-                    bar.update(done)
+        with open_writer(options.output) as writer:
+            for texts in batches_of(options.texts, encoder.device, not options.no_progress):
+                writer.write(texts, embed(encoder, texts, options))
 
 
 def embed(encoder: vlt.Encoder, texts: list[str], options: argparse.Namespace) -> Any:
@@ -100,29 +78,6 @@ def embed(encoder: vlt.Encoder, texts: list[str], options: argparse.Namespace) -
     )
 
 
-def open_texts(name: str) -> AbstractContextManager[BinaryIO]:
-    """The lines to read; standard input stays open afterwards."""
-    return nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb")
-
-
 def open_writer(name: str) -> Writer:
     """The format is told by the name."""
     return NpyWriter(Path(name)) if name.endswith(".npy") else JsonLinesWriter(name)
-
-
-def batches(file: BinaryIO, name: str, batch_bytes: int) -> Iterator[tuple[list[str], int]]:
-    """Lists of lines of about so many bytes, with their bytes; an empty one for an empty file."""
-    texts: list[str] = []
-    size = 0
-    for number, line in enumerate(file, start=1):
-        try:
-            texts.append(line.decode().rstrip("\r\n"))
-        except UnicodeDecodeError as error:
-            raise InvalidArgumentError(
-                f"line {number} of {name} is not UTF-8: {error.reason} at byte {error.start}"
-            ) from None
-        size += len(line)
-        if size >= batch_bytes:
-            yield texts, size
-            texts, size = [], 0
-    yield texts, size

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import vlt
+from vlt import outputs
 from vlt.handles import Model, Session
+from vlt.labels import label_names, problem_of
 from vlt.text_config import TextConfig
-from vlt.token_encoder import weights_of
+from vlt.weights_source import weights_of
 
 from .common import add_command, add_engine_options, megabytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -33,6 +37,9 @@ ARCHITECTURE = (
     "num_token_types",
     "max_length",
 )
+
+HEADS = ("embedding_head", "sequence_head", "token_head", "vocabulary_head")
+SHOWN_LABELS = 10
 
 EXAMPLES = """\
   vlt info weights.bin
@@ -89,7 +96,7 @@ def describe(path: Path, source: str | NDArray[np.uint8], model: Model) -> dict[
     info, metadata = model.info, model.metadata
     text = TextConfig.from_metadata(metadata, info["max_length"])
     with_tokenizer = model.tokenizer() is not None
-    embeds = info["embedding_size"] > 0
+    heads = {key: metadata[key] for key in HEADS if key in metadata}
     return {
         "path": str(path),
         "name": metadata.get("name"),
@@ -97,6 +104,10 @@ def describe(path: Path, source: str | NDArray[np.uint8], model: Model) -> dict[
         "architecture": {key: info[key] for key in ARCHITECTURE}
         | {"activation": metadata["activation"]},
         "embedding_head": metadata.get("embedding_head"),
+        "heads": heads,
+        "labels": labels_of(metadata, info),
+        "problem": problem_of(metadata) if "sequence_head" in heads else None,
+        "mask_token": int(metadata["mask_token"]) if "mask_token" in metadata else None,
         "embedding_size": info["embedding_size"],
         "tokenizer": with_tokenizer,
         "max_seq_length": text.max_length,
@@ -109,9 +120,15 @@ def describe(path: Path, source: str | NDArray[np.uint8], model: Model) -> dict[
         "device": model.device,
         "dtype": info["compute_type"],
         "kernels": info["kernels"],
-        "outputs": ["hidden", "embedding"] if embeds else ["hidden"],
+        "outputs": outputs.available(info),
         "encodes_texts": with_tokenizer,
     }
+
+
+def labels_of(metadata: Mapping[str, str], info: Mapping[str, Any]) -> list[str] | None:
+    """Names of the outputs of the sequence or token head; None where the file has neither."""
+    count = info["num_labels"] or info["num_token_labels"]
+    return label_names(metadata, count) if count else None
 
 
 def describe_cuda(source: str | NDArray[np.uint8], model: Model) -> dict[str, Any]:
@@ -158,6 +175,7 @@ def as_text(facts: dict[str, Any]) -> str:
     stored = ", ".join(f"{count:,} in {dtype}" for dtype, count in facts["parameters"].items())
     prompts = [f"{name}: {text!r}" for name, text in facts["prompts"].items()]
     head = facts["embedding_head"]
+    others = [f"{name}: {steps}" for name, steps in facts["heads"].items()][bool(head) :]
     lines = {
         "name": facts["name"] or "not given",
         "family": facts["family"],
@@ -169,6 +187,8 @@ def as_text(facts: dict[str, Any]) -> str:
         "longest input": f"{facts['max_seq_length']} tokens for texts, "
         f"{architecture['max_length']} for token ids",
         "embedding": f"{head} -> {facts['embedding_size']} numbers" if head else "none",
+        "other heads": "; ".join(others) or "none",
+        "labels": labels_text(facts["labels"], facts["problem"]),
         "tokenizer": "inside" if facts["tokenizer"] else "none: takes token ids only",
         "prompts": "; ".join(prompts) or "none",
         "default prompt": facts["default_prompt"] or "none",
@@ -176,7 +196,7 @@ def as_text(facts: dict[str, Any]) -> str:
         "weights": f"{stored}; {megabytes(facts['file_bytes'])} stored",
         "runs": f"in {facts['dtype']} on {facts['device']} with {facts['kernels']}, "
         f"{megabytes(facts['weight_bytes'])} of memory",
-        "gives": " and ".join(facts["outputs"]),
+        "gives": ", ".join(facts["outputs"]),
         "GPU": gpu_text(facts["cuda"]),
     }
     if "memory" in facts:
@@ -187,6 +207,15 @@ def as_text(facts: dict[str, Any]) -> str:
         )
     width = max(map(len, lines)) + 2
     return "\n".join([facts["path"], *(f"  {key:{width}}{text}" for key, text in lines.items())])
+
+
+def labels_text(labels: list[str] | None, problem: str | None) -> str:
+    """The first labels, and what their scores mean, in a line."""
+    if labels is None:
+        return "none"
+    shown = ", ".join(labels[:SHOWN_LABELS])
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    return f"{shown}{more}" + (f" ({problem})" if problem else "")
 
 
 def gpu_text(cuda: dict[str, Any]) -> str:

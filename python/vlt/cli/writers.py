@@ -12,6 +12,7 @@ import numpy as np
 from vlt.errors import FileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -95,23 +96,16 @@ class NpyWriter:
         return magic + length.to_bytes(2, "little") + text.encode("ascii")
 
 
-class JsonLinesWriter:
-    """One JSON object a line: {"text": ..., "embedding": [...]}; "-" is standard output."""
+class LinesWriter:
+    """A file of lines; "-" is standard output."""
 
     def __init__(self, name: str) -> None:
         self._part = None if name == "-" else PartFile(Path(name))
         self._file = self._part.file if self._part else sys.stdout.buffer
 
-    def write(self, texts: list[str], rows: NDArray[Any]) -> None:
-        """Append rows; float32 with as many digits as it takes to read the same number back."""
-        number = "%.9g" if rows.dtype == np.float32 else "%d"
-        template = ", ".join([number] * rows.shape[1])
-        for text, row in zip(texts, rows, strict=True):
-            embedding = template % tuple(row.tolist())
-            line = (
-                f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{embedding}]}}\n'
-            )
-            self._file.write(line.encode())
+    def write_line(self, line: str) -> None:
+        """Append a line."""
+        self._file.write(f"{line}\n".encode())
 
     def __enter__(self) -> Self:
         return self
@@ -124,3 +118,35 @@ class JsonLinesWriter:
     ) -> None:
         if self._part is not None:
             self._part.finish(kind is None)
+
+
+class JsonLinesWriter(LinesWriter):
+    """One JSON object a line: {"text": ..., "embedding": [...]}."""
+
+    def write(self, texts: list[str], rows: NDArray[Any]) -> None:
+        """Append rows; float32 with as many digits as it takes to read the same number back."""
+        number = "%.9g" if rows.dtype == np.float32 else "%d"
+        template = ", ".join([number] * rows.shape[1])
+        for text, row in zip(texts, rows, strict=True):
+            embedding = template % tuple(row.tolist())
+            self.write_line(
+                f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{embedding}]}}'
+            )
+
+
+class ObjectsWriter(LinesWriter):
+    """One JSON object a line, of what texts were found to be."""
+
+    def write(self, results: Iterable[Mapping[str, Any]]) -> None:
+        """Append results; scores are float32 and get the digits that tell them apart."""
+        for result in results:
+            self.write_line(json.dumps(_shortened(result), ensure_ascii=False))
+
+
+def _shortened(value: Any) -> Any:
+    """The value with its numbers in as few digits as read back to the same float32."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {key: _shortened(each) for key, each in value.items()}
+    return [_shortened(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,83 @@
+"""What a run can give: of which shape, and which head of the weights file it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import InvalidArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OutputName = Literal["hidden", "embedding", "logits", "token_logits", "vocabulary", "sparse"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of result.
+
+    Attributes
+    ----------
+    rows : str
+        What has a row each: "tokens" (T), "sequences" (S) or "chosen" tokens (C).
+    columns : str
+        Field of vlt_model_info with the size of a row; 0 where the file lacks the head.
+    head : str
+        What a file must have for it, in words.
+    on_device : bool
+        Can it be made of, or written into, arrays on a GPU?
+    """
+
+    rows: Literal["tokens", "sequences", "chosen"]
+    columns: str
+    head: str
+    on_device: bool
+
+
+OUTPUTS: dict[str, Output] = {
+    "hidden": Output("tokens", "hidden_size", "layers", True),
+    "embedding": Output("sequences", "embedding_size", "embedding head", True),
+    "logits": Output("sequences", "num_labels", "sequence head", True),
+    "token_logits": Output("tokens", "num_token_labels", "token head", False),
+    "vocabulary": Output("chosen", "vocabulary_outputs", "vocabulary head", False),
+    "sparse": Output(
+        "sequences", "sparse_size", "vocabulary head that makes sparse embeddings", False
+    ),
+}
+
+
+def available(info: Mapping[str, Any]) -> list[str]:
+    """Names of the outputs that a model has heads for."""
+    return [name for name, output in OUTPUTS.items() if info[output.columns] > 0]
+
+
+def require(info: Mapping[str, Any], name: str, who: str | None = None) -> Output:
+    """The output of this name; `who` needs it, for the message.
+
+    Raises
+    ------
+    InvalidArgumentError
+        There is none.
+    UnsupportedError
+        The model has no head for it; the message says what it has.
+    """
+    if name not in OUTPUTS:
+        known = ", ".join(map(repr, OUTPUTS))
+        raise InvalidArgumentError(f"output must be one of {known}, not {name!r}")
+    output = OUTPUTS[name]
+    if info[output.columns] == 0:
+        raise UnsupportedError(
+            f"{who or f'output {name!r}'} needs a weights file with a {output.head}, and this one "
+            f"has none; it gives {', '.join(map(repr, available(info)))}"
+        )
+    return output
+
+
+def shape(
+    info: Mapping[str, Any], name: str, tokens: int, sequences: int, chosen: int = 0
+) -> tuple[int, int]:
+    """(rows, columns) of an output for a batch of this size."""
+    output = OUTPUTS[name]
+    rows = {"tokens": tokens, "sequences": sequences, "chosen": chosen}[output.rows]
+    return rows, int(info[output.columns])
