@@ -67,7 +67,7 @@ struct RelativeTensors {
   int64_t num_distances = 0;          // 2P - 1
   const float* bias = nullptr;        // [A, 2P - 1], or null
   int64_t num_rows = 0;               // R
-  const int32_t* row = nullptr;       // [2P - 1], below R, ascending; null where there are no rows
+  const int32_t* row = nullptr;       // [2P - 1], below R, each the one before or one more; or null
   const float* key_rows = nullptr;    // [R, A·D] (content to position), or null
   const float* query_rows = nullptr;  // [R, A·D] (position to content), or null
 };

@@ -308,7 +308,7 @@ def layernorm(
     takes at once, for benchmarks; by default the kernel is the one that the library uses.
     """
     arguments = native.LayerNormArguments(
-        state=plan.state.data_ptr(),
+        num_rows=plan.state.data_ptr(),  # a BatchState begins with its number of tokens
         dtype=DTYPES[x.dtype],
         in_stride=x.stride(0),
         norm=norm.struct(),

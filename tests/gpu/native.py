@@ -206,7 +206,7 @@ class EmbedArguments(ctypes.Structure):
 
 class LayerNormArguments(ctypes.Structure):
     _fields_ = [
-        ("state", c_void_p),
+        ("num_rows", c_void_p),
         ("dtype", c_int32),
         ("in", c_void_p),
         ("in_stride", c_int64),

@@ -150,7 +150,7 @@ std::string plan_and_embed_layout() {
 }
 
 std::string rows_layout() {
-  return FIELD(LayerNormArguments, state) + FIELD(LayerNormArguments, dtype) +
+  return FIELD(LayerNormArguments, num_rows) + FIELD(LayerNormArguments, dtype) +
          FIELD(LayerNormArguments, in) + FIELD(LayerNormArguments, in_stride) +
          FIELD(LayerNormArguments, norm) + FIELD(LayerNormArguments, out_dtype) +
          FIELD(LayerNormArguments, out) + FIELD(LayerNormArguments, out_stride) +

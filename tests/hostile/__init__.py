@@ -5,6 +5,6 @@ The files are built in memory: they are small, and a change of the format shows 
 
 from __future__ import annotations
 
-from hostile import container, header, metadata, tensors
+from hostile import container, families, header, metadata, tensors
 
-CASES = [*container.CASES, *header.CASES, *metadata.CASES, *tensors.CASES]
+CASES = [*container.CASES, *families.CASES, *header.CASES, *metadata.CASES, *tensors.CASES]

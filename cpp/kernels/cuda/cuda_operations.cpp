@@ -139,7 +139,7 @@ void CudaOperations::linear_residual_layernorm(const Matrix& in, const LinearWei
   gemm(in, weights, Activation::kIdentity, &residual, residual);
   const Range range("layernorm", device_);
   LayerNormArguments a;
-  a.state = state_;
+  a.num_rows = count_of(in.rows_of);
   a.dtype = dtype_;
   a.in = residual.data;
   a.in_stride = residual.stride;

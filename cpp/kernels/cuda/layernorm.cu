@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants>))
   };
   load(first, args.max_rows);
 
-  const int num_rows = args.state->num_tokens;
+  const int num_rows = *args.num_rows;
   const Destination<T> out(args);
   if (!out.rows) return;
   while (first < num_rows) {
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants>))
 template <typename T>
 __global__ void __launch_bounds__(kRowThreads) layernorm_any_kernel(LayerNormArguments args) {
   wait_for_previous();
-  const int num_rows = args.state->num_tokens;
+  const int num_rows = *args.num_rows;
   const Destination<T> out(args);
   if (!out.rows) return;
   for (int64_t row = warp_in_grid(); row < num_rows; row += warps_in_grid()) {

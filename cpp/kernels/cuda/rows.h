@@ -55,15 +55,15 @@ struct EmbedArguments {
 void embed_layernorm(const EmbedArguments&, const DeviceTraits&, cudaStream_t);
 
 struct LayerNormArguments {
-  const BatchState* state = nullptr;
-  DType dtype = DType::kFloat16;  // of in
-  const void* in = nullptr;       // [T, H]
+  const int32_t* num_rows = nullptr;  // M in device memory, at most max_rows
+  DType dtype = DType::kFloat16;      // of in
+  const void* in = nullptr;           // [M, H]
   int64_t in_stride = 0;
   Norm norm;
   // dtype, or float32; float32 output of 16-bit rows holds the rounded values, so that rows are the
   // same to the bit in both.
   DType out_dtype = DType::kFloat16;
-  void* out = nullptr;  // [T, H]; may be `in` where the dtypes are equal
+  void* out = nullptr;  // [M, H]; may be `in` where the dtypes are equal
   int64_t out_stride = 0;
   // Where not null, `out` is ignored: the rows, of out_dtype, go to *indirect_out, without gaps and
   // at any alignment. Nothing is written where that is null.
