@@ -14,12 +14,12 @@ from gpu.kernels import DEVICE
 from gpu.relative import Relative
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-FAMILIES = ("mma", "hopper", "disentangled", "fp32")
+FAMILIES = ("mma", "hopper", "relative", "fp32")
 # What a family runs: its kernels, and how many queries a long item covers.
 _KERNELS = {
     "mma": (("short_mma", "long_mma"), native.MMA_QUERY_TILE),
     "hopper": (("short_mma", "long_hopper"), native.HOPPER_QUERY_TILE),
-    "disentangled": (("disentangled",), native.MMA_QUERY_TILE),
+    "relative": (("relative",), native.MMA_QUERY_TILE),
     "fp32": (("fp32",), native.MMA_QUERY_TILE),
 }
 # cuDNN's kernels are left out: it compiles one for each length, which takes longer than the rest.
@@ -59,15 +59,12 @@ class Problem:
 
     def fits(self, family: str) -> bool:
         """Does the family have a kernel for this?"""
-        has_rows = self.relative is not None and self.relative.has_rows
         if family == "fp32":
-            return self.dtype == torch.float32 or has_rows
-        if self.dtype == torch.float32 or (family == "disentangled") != has_rows:
+            return self.dtype == torch.float32 or self.relative is not None
+        if self.dtype == torch.float32 or (family == "relative") != (self.relative is not None):
             return False
         if family != "hopper":
             return True
-        if self.relative is not None:
-            return False
         stride = self._qkv.view.stride(0)
         return kernels.device_traits().hopper_kernels and kernels.hopper_attention_fits(
             self.head_size, stride, self.heads

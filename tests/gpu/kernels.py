@@ -171,7 +171,7 @@ def attention(
 ) -> None:
     """out [rows, A·D] = attention of qkv [rows, 3·A·D] over the items of a plan.
 
-    Kinds: "short_mma", "long_mma", "long_hopper", and "fp32" and "disentangled", which do short and
+    Kinds: "short_mma", "long_mma", "long_hopper", and "fp32" and "relative", which do short and
     long items.
     `behind_short`: "long_hopper" follows "short_mma" at once, and may run beside it.
     """

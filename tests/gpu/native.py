@@ -16,7 +16,7 @@ from typing import Any
 BUILT = Path(__file__).resolve().parents[2] / "build" / "libvlt_kernel_shim.so"
 
 GEMM_KINDS = {"hopper": 0, "mma": 1, "fp32": 2}
-ATTENTION_KINDS = {"short_mma": 0, "long_mma": 1, "long_hopper": 2, "fp32": 3, "disentangled": 4}
+ATTENTION_KINDS = {"short_mma": 0, "long_mma": 1, "long_hopper": 2, "fp32": 3, "relative": 4}
 COPY_KINDS = {"gather_chosen": 0, "unfold": 1, "pool_single": 2}
 # In the order of cpp/kernels/enums.h.
 ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "log_relu")

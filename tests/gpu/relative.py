@@ -37,7 +37,6 @@ class Relative:
     ) -> None:
         draw, count = Random(heads * size + longest), 2 * longest - 1
         self._zero = longest - 1
-        self.has_rows = row is not None
         self.num_terms = 1 + keys + queries
         self._name = "+".join(
             name for name, given in (("bias", bias), ("keys", keys), ("queries", queries)) if given

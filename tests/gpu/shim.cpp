@@ -65,7 +65,7 @@ void run_attention(int kind, const AttentionArguments& arguments, const DeviceTr
     case 3:
       return attention_fp32(arguments, device, stream);
     case 4:
-      return attention_disentangled(arguments, device, stream);
+      return attention_relative(arguments, device, stream);
     default:
       throw std::invalid_argument("attention kind " + std::to_string(kind) + " is not 0 … 4");
   }
@@ -256,7 +256,7 @@ int shim_gemm(int kind, const GemmArguments* arguments, const DeviceTraits* devi
   return guarded([&] { run_gemm(kind, *arguments, *device, stream_of(stream), tile); });
 }
 
-// kind: 0 short_mma, 1 long_mma, 2 long_hopper, 3 fp32, 4 disentangled.
+// kind: 0 short_mma, 1 long_mma, 2 long_hopper, 3 fp32, 4 relative.
 int shim_attention(int kind, const AttentionArguments* arguments, const DeviceTraits* device,
                    void* stream) {
   return guarded([&] { run_attention(kind, *arguments, *device, stream_of(stream)); });

@@ -135,7 +135,7 @@ def test_devices_with_little_shared_memory(dtype: torch.dtype) -> None:
             relative = relative_of("log buckets", 2, size, dtype)
             problem = problem_of(lengths, 2, size, dtype, relative)
             exact, bound = problem.exact()
-            out, _ = problem.run("disentangled", little)
+            out, _ = problem.run("relative", little)
             report.within(f"{problem}", out.view[: problem.rows], exact, bound)
             report.intact(f"{problem}", out, problem.rows)
 

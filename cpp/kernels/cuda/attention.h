@@ -39,19 +39,31 @@ struct AttentionArguments {
 constexpr int32_t kMmaQueryTile = 64;
 constexpr int32_t kHopperQueryTile = 128;
 
-// float16 and bfloat16, any device from sm_80 on, without rows of relative positions.
+// Whether every row of every head starts at 16 bytes.
+inline bool heads_are_aligned(const AttentionArguments& arguments) {
+  return arguments.head_size % 8 == 0 && arguments.qkv_stride % 8 == 0 &&
+         arguments.out_stride % 8 == 0;
+}
+
+// float16 and bfloat16, any device from sm_80 on. Nothing relative but a bias, and that only where
+// heads are aligned.
 void attention_short_mma(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 void attention_long_mma(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 
-// float16 and bfloat16 with rows of relative positions, short and long items (of kMmaQueryTile).
+// float16 and bfloat16 with anything relative, short and long items (of kMmaQueryTile), by what of
+// all the others fits.
+void attention_relative(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
+
+// float16 and bfloat16 with rows of relative positions and no bias, short and long items (of
+// kMmaQueryTile). Only where heads are aligned and disentangled_attention_fits().
+bool disentangled_attention_fits(int32_t head_size, const DeviceTraits&);
 void attention_disentangled(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 
 // sm_90a, float16 and bfloat16, nothing relative: TMA and wgmma. Only where hopper_attention_fits().
 bool hopper_attention_fits(int32_t head_size, int64_t qkv_stride, int32_t num_heads);
 void attention_long_hopper(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 
-// Any device, short and long items (of kMmaQueryTile): float32, and with rows of relative positions
-// 16 bits too, for what attention_disentangled() has no kernel for.
+// Any device, short and long items (of kMmaQueryTile): float32, and with anything relative 16 bits.
 void attention_fp32(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 
 }  // namespace vlt::cuda

@@ -297,12 +297,15 @@ void launch_list(const AttentionArguments& arguments, bool short_list, const Dev
          device.overlap, stream, parameters, short_list);
 }
 
+template <typename Use>
+void with_disentangled_size(int head_size, const Use& use) {
+  with_head_size<32, 64, 128>(head_size, use);
+}
+
 template <typename T>
 void launch_type(const AttentionArguments& arguments, const DeviceTraits& device,
                  cudaStream_t stream) {
-  with_head_size<32, 64, 128>(arguments.head_size, [&](auto size) {
-    if (Shape<size>::kBytes > device.max_shared_bytes)
-      return attention_fp32(arguments, device, stream);
+  with_disentangled_size(arguments.head_size, [&](auto size) {
     launch_list<T, size>(arguments, true, device, stream);
     if (arguments.max_rows > kShortLength) launch_list<T, size>(arguments, false, device, stream);
   });
@@ -310,11 +313,17 @@ void launch_type(const AttentionArguments& arguments, const DeviceTraits& device
 
 }  // namespace
 
+bool disentangled_attention_fits(int32_t head_size, const DeviceTraits& device) {
+  if (head_size > 128) return false;
+  bool fits = false;
+  with_disentangled_size(head_size,
+                         [&](auto size) { fits = Shape<size>::kBytes <= device.max_shared_bytes; });
+  return fits;
+}
+
 void attention_disentangled(const AttentionArguments& arguments, const DeviceTraits& device,
                             cudaStream_t stream) {
   if (arguments.max_sequences == 0) return;
-  if (arguments.relative.bias || arguments.head_size > 128 || !heads_are_aligned(arguments))
-    return attention_fp32(arguments, device, stream);
   if (arguments.dtype == DType::kFloat16)
     launch_type<half>(arguments, device, stream);
   else

@@ -53,12 +53,6 @@ MmaAttention<T> mma_parameters(const AttentionArguments& arguments, const Attent
           1 / arguments.scale};
 }
 
-// Whether every row of every head starts at 16 bytes.
-inline bool heads_are_aligned(const AttentionArguments& arguments) {
-  return arguments.head_size % 8 == 0 && arguments.qkv_stride % 8 == 0 &&
-         arguments.out_stride % 8 == 0;
-}
-
 // Short sequences by the kernel for long ones: for heads that attention_short_mma's cannot take.
 void attention_short_in_tiles(const AttentionArguments&, const DeviceTraits&, cudaStream_t);
 

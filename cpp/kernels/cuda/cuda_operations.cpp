@@ -197,8 +197,8 @@ void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_head
     attention_fp32(a, device_, stream_);
     return;
   }
-  if (a.relative.row) {
-    attention_disentangled(a, device_, stream_);
+  if (relative) {
+    attention_relative(a, device_, stream_);
     return;
   }
   attention_short_mma(a, device_, stream_);
