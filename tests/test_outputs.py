@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -197,3 +199,21 @@ def test_what_is_no_weights_is_refused(source: Any, words: str) -> None:
 def test_bytes_of_something_else_are_refused() -> None:
     with pytest.raises(vlt.FileError):
         vlt.Encoder(b"not weights at all")
+
+
+def test_weights_of_a_model_in_memory(
+    tiny_weights: Path, tiny_encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`from_transformers` hands the model to the converter and the options to the encoder."""
+    converter = ModuleType("vlt.converter.from_transformers")
+    seen: list[Any] = []
+
+    def weights_of(model: Any) -> Any:
+        seen.append(model)
+        return np.fromfile(tiny_weights, np.uint8)
+
+    monkeypatch.setattr(converter, "weights_of", weights_of, raising=False)
+    monkeypatch.setitem(sys.modules, "vlt.converter.from_transformers", converter)
+    with vlt.from_transformers("a model", device="cpu", num_threads=1) as encoder:
+        assert run(encoder, "hidden").tobytes() == run(tiny_encoder, "hidden").tobytes()
+    assert seen == ["a model"]

@@ -199,9 +199,12 @@ class CrossEncoder(TextEncoder):
             activation_fn,
             device=device,
         ).tolist()
-        order = sorted(range(len(texts)), key=lambda index: found[index], reverse=True)[:top_k]
-        texts_too = {index: {"text": texts[index]} if return_documents else {} for index in order}
-        return [{"corpus_id": index, "score": found[index], **texts_too[index]} for index in order]
+        ranked: list[dict[str, Any]] = [
+            {"corpus_id": index, "score": score} | ({"text": text} if return_documents else {})
+            for index, (score, text) in enumerate(zip(found, texts, strict=True))
+        ]
+        ranked.sort(key=lambda each: each["score"], reverse=True)
+        return ranked[:top_k]
 
     @property
     def num_labels(self) -> int:
