@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_heads import FakeHeads, knows_heads
 from headed_models import write_headed
 from model_folders import add_sentence_transformers, write_bert_folder
 from tiny_model import PROMPTS, TINY_MAX_LENGTH, TINY_TEXT_LENGTH
@@ -70,15 +69,10 @@ def minilm_encoder(minilm_weights: Path) -> Iterator[vlt.Encoder]:
 
 
 @pytest.fixture
-def headed(
-    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Path]:
-    """Writes the tiny model with one of `headed_models.HEADS`; any class may load the file."""
+def headed(tiny_weights: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes the tiny model with one of `headed_models.HEADS`, and more metadata."""
 
     def write(name: str, **metadata: str) -> Path:
-        path = write_headed(tiny_weights, tmp_path / f"{name}.bin", name, **metadata)
-        if not knows_heads(path):
-            FakeHeads(monkeypatch)
-        return path
+        return write_headed(tiny_weights, tmp_path / f"{name}.bin", name, **metadata)
 
     return write

@@ -70,6 +70,9 @@ def test_activation_of_the_file_and_of_the_caller(headed: Callable[..., Path]) -
         np.testing.assert_array_equal(encoder.predict(PAIRS), np.tanh(raw))
         encoder.activation_fn = lambda rows: rows * 2
         np.testing.assert_array_equal(encoder.predict(PAIRS), raw * 2)
+    with vlt.CrossEncoder(headed("topics")) as encoder:  # several labels, each by itself
+        raw = encoder.predict(PAIRS, activation_fn=scores.identity)
+        np.testing.assert_array_equal(encoder.predict(PAIRS), scores.sigmoid(raw))
 
 
 def test_rank(headed: Callable[..., Path]) -> None:

@@ -96,7 +96,7 @@ def from_transformers(model: Any, **options: Any) -> Encoder:
     -------
     Encoder
         The model has no tokenizer, so `Encoder.run` takes its token ids. The other classes take
-        what `vlt.converter.from_transformers.weights_of` gives in place of a path.
+        what `vlt.converter.from_transformers.convert_model` gives in place of a path.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def from_transformers(model: Any, **options: Any) -> Encoder:
         vlt would compute the model differently.
     """
     from .converter.from_transformers import (  # type: ignore[import-not-found, unused-ignore]
-        weights_of,
+        convert_model,
     )
 
-    return Encoder(weights_of(model), **options)
+    return Encoder(convert_model(model), **options)

@@ -126,9 +126,8 @@ class Classifier(TextEncoder):
         items, single = list_of(without_pair_dicts(texts))
         single = single or isinstance(texts, dict)
         results: list[Any] = []
-        prompt = self._prompt(None, None)
         with ProgressBar(len(items), "texts", show_progress_bar) as bar:
-            for _, logits in self._sequence_output(items, "logits", prompt, bar):
+            for _, logits in self._sequence_output(items, "logits", "", bar):
                 results.extend(best_labels(row, labels, count) for row in function(logits))
         if top_k == 1:
             return [best for (best,) in results]

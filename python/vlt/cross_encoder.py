@@ -9,7 +9,7 @@ import numpy as np
 from . import outputs, scores
 from .arguments import checked
 from .errors import UnsupportedError
-from .labels import problem_of
+from .labels import function_for, problem_of
 from .progress import ProgressBar
 from .sentences import pairs_of
 from .tensors import call_on_array, import_torch
@@ -40,7 +40,7 @@ class CrossEncoder(TextEncoder):
     activation_fn : callable, optional
         What is applied to the scores, [n, N] float32: a function of arrays or a torch module. If
         left out: the sigmoid for a model with one score, unless the weights file calls it a
-        regression; nothing otherwise.
+        regression, and for one whose scores the file calls multi-label; nothing otherwise.
 
     Attributes
     ----------
@@ -199,9 +199,12 @@ class CrossEncoder(TextEncoder):
             activation_fn,
             device=device,
         ).tolist()
-        order = sorted(range(len(texts)), key=lambda index: found[index], reverse=True)[:top_k]
-        texts_too = {index: {"text": texts[index]} if return_documents else {} for index in order}
-        return [{"corpus_id": index, "score": found[index], **texts_too[index]} for index in order]
+        ranked: list[dict[str, Any]] = [
+            {"corpus_id": index, "score": score} | ({"text": text} if return_documents else {})
+            for index, (score, text) in enumerate(zip(found, texts, strict=True))
+        ]
+        ranked.sort(key=lambda each: each["score"], reverse=True)
+        return ranked[:top_k]
 
     @property
     def num_labels(self) -> int:
@@ -209,5 +212,5 @@ class CrossEncoder(TextEncoder):
         return int(self._info["num_labels"])
 
     def _default_activation(self) -> Activation:
-        regression = problem_of(self._model.metadata) == "regression"
-        return scores.sigmoid if self.num_labels == 1 and not regression else scores.identity
+        function = function_for(problem_of(self._model.metadata), self.num_labels)
+        return scores.sigmoid if function == "sigmoid" else scores.identity

@@ -118,7 +118,7 @@ class FillMask(TextEncoder):
         chosen = None if targets is None else self._target_ids(targets)
         results: list[Any] = []
         with ProgressBar(len(items), "texts", show_progress_bar) as bar:
-            for block, ids, types in self._blocks(items, self._prompt(None, None), bar):
+            for block, ids, types in self._blocks(items, "", bar):
                 for sequence, places, shares in self._gaps(ids, types, block.start):
                     rows = [
                         self._words(sequence, place, row, top_k, chosen, len(places) == 1)

@@ -36,13 +36,13 @@ class Output:
 
 
 OUTPUTS: dict[str, Output] = {
-    "hidden": Output("tokens", "hidden_size", "layers", True),
-    "embedding": Output("sequences", "embedding_size", "embedding head", True),
-    "logits": Output("sequences", "num_labels", "sequence head", True),
-    "token_logits": Output("tokens", "num_token_labels", "token head", False),
-    "vocabulary": Output("chosen", "vocabulary_outputs", "vocabulary head", False),
+    "hidden": Output("tokens", "hidden_size", "an encoder", True),
+    "embedding": Output("sequences", "embedding_size", "an embedding head", True),
+    "logits": Output("sequences", "num_labels", "a sequence head", True),
+    "token_logits": Output("tokens", "num_token_labels", "a token head", False),
+    "vocabulary": Output("chosen", "vocabulary_outputs", "a vocabulary head", False),
     "sparse": Output(
-        "sequences", "sparse_size", "vocabulary head that makes sparse embeddings", False
+        "sequences", "sparse_size", "a vocabulary head that makes sparse embeddings", False
     ),
 }
 
@@ -68,7 +68,7 @@ def require(info: Mapping[str, Any], name: str, who: str | None = None) -> Outpu
     output = OUTPUTS[name]
     if info[output.columns] == 0:
         raise UnsupportedError(
-            f"{who or f'output {name!r}'} needs a weights file with a {output.head}, and this one "
+            f"{who or f'output {name!r}'} needs a weights file with {output.head}, and this one "
             f"has none; it gives {', '.join(map(repr, available(info)))}"
         )
     return output
