@@ -247,7 +247,11 @@ def test_modules_must_be_a_list(tmp_path: Path) -> None:
         ("sentence_bert_config.json", {"do_lower_case": 1}, "do_lower_case is 1"),
         ("sentence_bert_config.json", {"unheard_of": 1}, "unheard_of is 1, expected no such"),
         ("config_sentence_transformers.json", {"model_type": "Unheard"}, 'model_type is "Unheard"'),
-        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "SpladePooling in a"),
+        (
+            "config_sentence_transformers.json",
+            {"model_type": "SparseEncoder"},
+            "SpladePooling in a",
+        ),
         ("config_sentence_transformers.json", {"model_type": "CrossEncoder"}, "in a CrossEncoder"),
         ("config_sentence_transformers.json", {"truncate_dim": 4}, "truncate_dim is 4"),
         ("config_sentence_transformers.json", {"similarity_fn_name": "maxsim"}, '"maxsim"'),

@@ -30,6 +30,7 @@ from .packing import PackedIds, pack
 if TYPE_CHECKING:
     import os
     from pathlib import Path
+    from typing import Any
 
     from .converter import Dtype
 
@@ -50,6 +51,7 @@ __all__ = [
     "__version__",
     "build_info",
     "convert",
+    "from_transformers",
     "pack",
 ]
 
@@ -64,3 +66,26 @@ def convert(
     from .converter import convert as write
 
     return write(folder, out_path, dtype=dtype)
+
+
+def from_transformers(model: Any, *, dtype: Dtype = "keep", **options: Any) -> Encoder:
+    """An `Encoder` with the weights of a model that transformers has loaded.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Of any family and with any head that `convert` knows.
+    dtype : {"float32", "float16", "bfloat16", "keep"}
+        How weights are stored on the way.
+    **options
+        Those of `Encoder`: device, num_threads, ...
+
+    Returns
+    -------
+    Encoder
+        Without a tokenizer: `Encoder.run` takes token ids.
+    """
+    from .converter import convert_model
+
+    weights: Any = convert_model(model, dtype=dtype)
+    return Encoder(weights, **options)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..safetensors_file import SafetensorsError, SafetensorsFile, Tensor
+from ..safetensors_writer import Part
 from .errors import ConversionError
 from .json_config import JsonConfig
 
@@ -19,8 +20,8 @@ _OTHER_FORMATS = ("pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack", "
 _LEGACY_NORM = {"gamma": "weight", "beta": "bias"}
 
 
-class TensorSource(Mapping[str, Tensor]):
-    """Tensor name -> `Tensor`: the weights of a model, wherever they are.
+class TensorSource(Mapping[str, Part]):
+    """Tensor name -> its dtype, shape and numbers: the weights of a model, wherever they are.
 
     Norm weights named ``gamma`` and ``beta`` appear as ``weight`` and ``bias``.
     """

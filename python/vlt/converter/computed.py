@@ -1,4 +1,4 @@
-"""Tensors of a weights file that no checkpoint holds: made of others, while the file is written."""
+"""Tensors of a weights file that are made of others, while the file is written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import dtypes
 from ..safetensors_file import Tensor
+from ..safetensors_writer import Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class ComputedTensor:
 
 
 def rearranged(
-    tensor: Tensor, shape: tuple[int, ...], change: Callable[[NDArray[Any]], NDArray[Any]]
+    tensor: Part, shape: tuple[int, ...], change: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> ComputedTensor:
     """The numbers of `tensor` in another order, which `change` brings them into."""
     return ComputedTensor(tensor.dtype, shape, lambda: change(tensor.array).reshape(shape))
@@ -47,6 +48,6 @@ def zeros(dtype: str, size: int) -> Tensor:
     return Tensor(dtype, np.zeros(size, dtypes.STORAGE[dtype]))
 
 
-def to_float64(tensor: Tensor) -> NDArray[np.float64]:
+def to_float64(tensor: Part) -> NDArray[np.float64]:
     """The values as float64, for ``F32``, ``F16`` and ``BF16``."""
-    return tensor.to_float32().astype(np.float64)
+    return dtypes.to_float32(tensor.array, tensor.dtype).astype(np.float64)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..safetensors_file import Tensor
+from ..safetensors_writer import Part
 from . import bert_layout as layout
 from .computed import ComputedTensor, to_float64
 from .family import DenseName, HeadNames, Sizes, VocabularyNames
@@ -117,7 +117,7 @@ def read_relative(
         weight = reader.take(f"{name}.weight", (hidden, hidden))
         bias = reader.take(f"{name}.bias", (hidden,)) if has_bias else None
 
-        def project(weight: Tensor = weight, bias: Tensor | None = bias) -> NDArray[np.float32]:
+        def project(weight: Part = weight, bias: Part | None = bias) -> NDArray[np.float32]:
             rows = embeddings()[::-1] @ to_float64(weight).T
             return (rows if bias is None else rows + to_float64(bias)).astype(np.float32)
 

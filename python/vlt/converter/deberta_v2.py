@@ -122,9 +122,13 @@ def _read_distances(config: JsonConfig, sizes: Sizes) -> _Distances:
     num_buckets = config.integer("position_buckets", minimum=-(2**31), default=-1)
     if num_buckets <= 0:
         return _Distances(max_distance, 0, max_distance)
-    if num_buckets < 4 or max_distance - 1 <= num_buckets // 2:
-        config.refuse("position_buckets", "-1, or at least 4 and less than twice the longest "
-                      f"distance, {max_distance - 1}")  # fmt: skip
+    middle = num_buckets // 2
+    if sizes.longest_input - 1 > middle and (middle < 2 or max_distance - 1 <= middle):
+        config.refuse(
+            "position_buckets",
+            f"-1, or one of which half is from 2 to {max_distance - 2}: beyond half of them "
+            f"distances up to {max_distance - 1} share buckets",
+        )
     return _Distances(num_buckets, num_buckets, max_distance)
 
 

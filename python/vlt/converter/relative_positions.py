@@ -40,11 +40,13 @@ def log_buckets(
 ) -> NDArray[np.int64]:
     """DeBERTa's bucket of each offset: itself up to half of `num_buckets`, then by logarithm."""
     middle = num_buckets // 2
-    size = np.abs(offsets)
-    far = np.maximum(size, middle).astype(np.float32) / np.float32(middle)
-    longest = np.float32((max_position - 1) / middle)
-    steps = np.ceil(_log(far) / _log(longest) * np.float32(middle - 1)).astype(np.int64) + middle
-    return np.where(size <= middle, offsets, np.sign(offsets) * steps)
+    buckets = offsets.copy()
+    far = np.abs(offsets) > middle
+    ratios = np.abs(offsets[far]).astype(np.float32) / np.float32(middle)
+    longest = _log((max_position - 1) / middle)
+    steps = np.ceil(_log(ratios) / longest * np.float32(middle - 1)).astype(np.int64)
+    buckets[far] = np.sign(offsets[far]) * (steps + middle)
+    return buckets
 
 
 def _log(values: Any) -> NDArray[np.float32]:

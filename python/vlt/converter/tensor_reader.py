@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from .. import dtypes
-from ..safetensors_file import Tensor
 from ..safetensors_writer import Part
 from .checkpoint import TensorSource
 from .errors import ConversionError
@@ -72,7 +71,7 @@ class TensorReader:
     def has(self, name: str) -> bool:
         return self._prefix + name in self._checkpoint
 
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def take(self, name: str, shape: tuple[int, ...]) -> Part:
         """The tensor `name`, which must have `shape` and hold weights."""
         full_name = self._prefix + name
         where = f"{self._checkpoint.place}: the tensor {full_name}"
