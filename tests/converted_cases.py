@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from fidelity import Loss
-from golden_cases import GOLDEN, GoldenCase, stored_positions
+from golden_cases import GOLDEN, GoldenCase
 
 import vlt
 
@@ -50,19 +50,19 @@ def read_golden(case: GoldenCase, source: Path) -> Golden:
         )
         values = file["values"]
         loss = Loss(float(file["torch_rms"]), float(file["torch_worst"]))
-    rows = sum(case.lengths) if case.head is None else len(case.lengths)
-    columns = case.hidden_size if case.head is None else case.embedding_size
-    return Golden(values, stored_positions(rows * columns), loss)
+    return Golden(values, case.positions, loss)
 
 
 def run_case(encoder: vlt.Encoder, case: GoldenCase) -> npt.NDArray[Any]:
-    """All sequences in one batch: states [T, H], or embeddings [S, D] of a case with a head."""
+    """All sequences in one batch: an array of `case.shape`."""
     ids, types = case.inputs()
-    token_types = types if case.token_types else None
-    if case.head is None:
-        states: npt.NDArray[Any] = encoder.run(ids, token_types=token_types).values
-        return states
-    embeddings: npt.NDArray[Any] = encoder.run(
-        ids, token_types=token_types, pooling_starts=case.pooling_starts, output="embedding"
-    )
-    return embeddings
+    options: dict[str, Any] = {"output": case.output}
+    if case.token_types:
+        options["token_types"] = types
+    if case.pooling_starts is not None:
+        options["pooling_starts"] = case.pooling_starts
+    if case.output == "vocabulary":
+        options["chosen"] = case.chosen
+    result: Any = encoder.run(ids, **options)
+    values: npt.NDArray[Any] = getattr(result, "values", result)  # of a packed array
+    return values

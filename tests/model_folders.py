@@ -157,7 +157,7 @@ def random_bert_tensors(
     Linear weights have standard deviation 1/sqrt(fan-in), biases 0.1, norm weights lie around 1
     with deviation 0.2: no term of the forward pass may vanish unnoticed.
     """
-    random = _Random(seed)
+    random = RandomWeights(seed)
     tensors = {
         "embeddings.word_embeddings.weight": random.normal((vocab_size, hidden_size), 0.5),
         "embeddings.position_embeddings.weight": random.normal((max_positions, hidden_size), 0.3),
@@ -180,7 +180,7 @@ def random_bert_tensors(
     return tensors
 
 
-class _Random:
+class RandomWeights:
     """Float32 draws from one seeded generator."""
 
     def __init__(self, seed: int) -> None:
@@ -267,7 +267,7 @@ def add_sentence_transformers(
     )
     hidden_size = json.loads((path / "config.json").read_text())["hidden_size"]
     specs = iter(dense)
-    random = _Random(seed)
+    random = RandomWeights(seed)
     for kind, folder in modules[1:]:
         folder.mkdir()
         if kind == "Pooling":
@@ -294,7 +294,7 @@ def _pooling_config(
     }
 
 
-def _write_dense(folder: Path, spec: DenseSpec, random: _Random) -> None:
+def _write_dense(folder: Path, spec: DenseSpec, random: RandomWeights) -> None:
     inputs, outputs, activation, bias = spec
     write_json(
         folder / "config.json",

@@ -2,7 +2,8 @@
 
 It reads a converted weights file and runs in float64, where it is the truth that kernels are held
 against, or in float32, where its error is what a straightforward float32 program loses.
-Letters: T tokens, S sequences, L length of one, H hidden, A heads, D head size, F feed-forward.
+Letters: T tokens, S sequences, L length of one, H hidden, E embedding, A heads, D head size,
+F feed-forward, V vocabulary, M longest sequence, R rows of relative positions, K convolved tokens.
 """
 
 from __future__ import annotations
@@ -85,8 +86,41 @@ class NumpyEncoder:
         self, states: Array, sequence_starts: Ids, pooling_starts: Ids | None = None
     ) -> Array:
         """States [T, H] turned into [S, D] by the steps of the file's `embedding_head`."""
+        return self._pooled_head("embedding_head", "head", states, sequence_starts, pooling_starts)
+
+    def logits(self, states: Array, sequence_starts: Ids) -> Array:
+        """Scores of each text's labels, [S, labels], by the file's `sequence_head`."""
+        return self._pooled_head("sequence_head", "sequence_head", states, sequence_starts, None)
+
+    def token_logits(self, states: Array) -> Array:
+        """Scores of each token's labels, [T, labels], by the file's `token_head`."""
+        for step in self.metadata["token_head"].split(" "):
+            states = self._head_step(states, step, "token_head")
+        return states
+
+    def vocabulary(self, states: Array) -> Array:
+        """Scores of every word at each token, [T, V], by the file's `vocabulary_head`."""
+        for step in self.metadata["vocabulary_head"].split(" "):
+            states = self._head_step(states, step, "vocabulary_head")
+        return states
+
+    def sparse(self, states: Array, sequence_starts: Ids) -> Array:
+        """Sparse embeddings, [S, V]: the largest weight of each word in a text."""
+        assert self.metadata["sparse"] == "max"
+        weights = np.log1p(np.maximum(self.vocabulary(states), 0))
+        spans = _spans(sequence_starts)
+        return np.array([weights[begin:end].max(axis=0, initial=0) for begin, end in spans])
+
+    def _pooled_head(
+        self,
+        key: str,
+        role: str,
+        states: Array,
+        sequence_starts: Ids,
+        pooling_starts: Ids | None,
+    ) -> Array:
         starts = np.zeros(len(sequence_starts) - 1) if pooling_starts is None else pooling_starts
-        first, *steps = self.metadata["embedding_head"].split(" ")
+        first, *steps = self.metadata[key].split(" ")
         modes = first.removeprefix("pool:").split("+")
         pooled = [
             _pool(states[begin:end], int(start), modes)
@@ -94,36 +128,81 @@ class NumpyEncoder:
         ]
         vectors = np.array(pooled, self.dtype).reshape(len(pooled), -1)
         for step in steps:
-            vectors = self._head_step(vectors, step)
+            vectors = self._head_step(vectors, step, role)
         return vectors
 
     def _sequence(self, ids: Ids, types: Ids) -> Array:
-        x = self._embed_layernorm(ids, types)
-        for layer in range(int(self.metadata["num_layers"])):
-            at = f"layers.{layer}"
-            attended = self._attention(self._linear(x, f"{at}.attention.qkv"))
+        embedded = x = self._embed(ids, types)
+        for layer, stored in enumerate(self._layer_order()):
+            at = f"layers.{stored}"
+            attended = self._attention(self._linear(x, f"{at}.attention.qkv"), f"{at}.attention")
             x = self._norm(
                 self._linear(attended, f"{at}.attention.output") + x, f"{at}.attention.norm"
             )
             up = ACTIVATIONS[self.metadata["activation"]](self._linear(x, f"{at}.ffn.up"))
             x = self._norm(self._linear(up, f"{at}.ffn.down") + x, f"{at}.ffn.norm")
+            if layer == 0 and "convolution" in self.metadata:
+                x = self._norm(x + self._convolution(embedded), "convolution.norm")
         return x
 
-    def _embed_layernorm(self, ids: Ids, types: Ids) -> Array:
+    def _layer_order(self) -> list[int]:
+        count = int(self.metadata["num_layers"])
+        order = self.metadata.get("layer_order", " ".join(map(str, range(count))))
+        return [int(stored) for stored in order.split(" ")]
+
+    def _embed(self, ids: Ids, types: Ids) -> Array:
         offset = int(self.metadata["position_offset"])
         x = self._weights["embeddings.word"][ids]
         if self.metadata["num_token_types"] != "0":
             x = x + self._weights["embeddings.token_type"][types]
-        x = x + self._weights["embeddings.position"][offset : offset + len(ids)]
-        return self._norm(x, "embeddings.norm")
+        if self.metadata["position_kind"] == "absolute":
+            x = x + self._weights["embeddings.position"][offset : offset + len(ids)]
+        x = self._norm(x, "embeddings.norm")
+        if "embedding_size" in self.metadata:
+            x = self._linear(x, "embeddings.projection")
+        return x
 
-    def _attention(self, qkv: Array) -> Array:
+    def _convolution(self, embedded: Array) -> Array:
+        """[L, H] of the embeddings [L, H] of K tokens around each; zeros beyond the ends."""
+        width = int(self.metadata["convolution"])
+        around = np.pad(embedded, ((width // 2, width // 2), (0, 0)))
+        windows = [around[k : k + len(embedded)] for k in range(width)]
+        out = self._linear(np.concatenate(windows, axis=1), "convolution")
+        return ACTIVATIONS[self.metadata["convolution_activation"]](out)
+
+    def _attention(self, qkv: Array, at: str) -> Array:
         heads, size = int(self.metadata["num_heads"]), int(self.metadata["head_size"])
         q, k, v = qkv.reshape(len(qkv), 3, heads, size).transpose(1, 2, 0, 3)  # each [A, L, D]
-        scores = q @ k.transpose(0, 2, 1) * self.dtype(1 / math.sqrt(size))  # [A, L, L]
+        scores = q @ k.transpose(0, 2, 1)  # [A, L, L]
+        if "relative_rows" in self.metadata:
+            scores = scores + self._relative_terms(q, k, at)
+        scores = scores * self.dtype(self.metadata.get("score_scale", 1 / math.sqrt(size)))
+        if self.metadata.get("distance_bias") == "true":
+            scores = scores + self._weights["attention.distance_bias"][:, self._distances(len(qkv))]
         weights = np.exp(scores - scores.max(axis=-1, initial=-np.inf, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         out: Array = (weights @ v).transpose(1, 0, 2).reshape(len(qkv), heads * size)
+        return out
+
+    def _distances(self, length: int) -> npt.NDArray[np.int64]:
+        """[L, L]: for each query and key the place of key - query among all distances."""
+        longest = int(self.metadata["num_positions"]) - int(self.metadata["position_offset"])
+        place = np.arange(length)
+        return place[None, :] - place[:, None] + longest - 1
+
+    def _relative_terms(self, q: Array, k: Array, at: str) -> Array:
+        """[A, L, L]: queries by the keys of distances, keys by the queries of distances."""
+        heads, length, size = q.shape
+        rows = np.array(self.metadata["relative_rows"].split(" "), np.int64)
+        row = np.broadcast_to(rows[self._distances(length)], (heads, length, length))
+        out = np.zeros(row.shape, self.dtype)
+        for term in self.metadata["relative_terms"].split(" "):
+            table = self._weights[f"{at}.relative_{term}"].reshape(-1, heads, size)
+            table = table.transpose(1, 2, 0)  # [A, D, R]
+            if term == "keys":
+                out += np.take_along_axis(q @ table, row, axis=2)
+            else:
+                out += np.take_along_axis(k @ table, row.transpose(0, 2, 1), axis=2).swapaxes(1, 2)
         return out
 
     def _linear(self, x: Array, name: str) -> Array:
@@ -136,12 +215,17 @@ class NumpyEncoder:
         scale = np.sqrt((x * x).mean(axis=-1, keepdims=True) + self._norm_eps)
         return x / scale * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
 
-    def _head_step(self, vectors: Array, step: str) -> Array:
+    def _head_step(self, vectors: Array, step: str, role: str) -> Array:
         if step == "normalize":
             length = np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True))
             return vectors / np.maximum(length, self.dtype(1e-12))
-        _, index, activation = step.split(":")
-        return ACTIVATIONS[activation](self._linear(vectors, f"head.dense.{index}"))
+        if step == "decoder":
+            table = self._weights.get(f"{role}.decoder.weight", self._weights["embeddings.word"])
+            return vectors @ table.T + self._weights.get(f"{role}.decoder.bias", self.dtype(0))
+        kind, index, *activation = step.split(":")
+        if kind == "norm":
+            return self._norm(vectors, f"{role}.norm.{index}")
+        return ACTIVATIONS[activation[0]](self._linear(vectors, f"{role}.dense.{index}"))
 
 
 def _spans(sequence_starts: Ids) -> Iterator[tuple[int, int]]:

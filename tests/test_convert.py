@@ -225,7 +225,7 @@ def test_what_transformers_has_a_default_for_may_be_absent(tmp_path: Path) -> No
     ("config", "message"),
     [
         ({"model_type": None}, "lacks the field model_type"),
-        ({"model_type": "mamba"}, 'model_type is "mamba", expected one of bert'),
+        ({"model_type": "mamba"}, 'model_type is "mamba", expected one of albert, bert'),
         ({"position_embedding_type": "relative_key"}, 'position_embedding_type is "relative_key"'),
         ({"is_decoder": True}, "is_decoder is true"),
         ({"is_causal": True}, "is_causal is true"),
@@ -287,7 +287,7 @@ FLOATS = Tensor("F32", np.ones(3, np.float32))
         ({"max_position_embeddings": 31}, r"position_embeddings.weight .* expected \[31, 8\]"),
         ({"intermediate_size": 13}, r"layer.0.intermediate.dense.weight .* expected \[13, 8\]"),
         ({"num_hidden_layers": 3}, r"encoder.layer.2.attention.self.query.weight is missing"),
-        ({"num_hidden_layers": 1}, r"encoder.layer.1.\S+ is not part of the encoder"),
+        ({"num_hidden_layers": 1}, r"encoder.layer.1.\S+ is not part of the model"),
     ],
     ids=str,
 )

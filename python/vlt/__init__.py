@@ -39,6 +39,7 @@ from .sparse_vectors import SparseVectors
 if TYPE_CHECKING:
     import os
     from pathlib import Path
+    from typing import Any
 
     from .converter import Dtype
 
@@ -82,29 +83,24 @@ def convert(
     return write(folder, out_path, dtype=dtype)
 
 
-def from_transformers(model: Any, **options: Any) -> Encoder:
-    """An encoder with the weights of a transformers model that is in memory.
+def from_transformers(model: Any, *, dtype: Dtype = "keep", **options: Any) -> Encoder:
+    """An `Encoder` with the weights of a model that transformers has loaded.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Of a family that `vlt.convert` knows; it is left as it is, and its weights are copied.
+        Of any family and with any head that `convert` knows.
+    dtype : {"float32", "float16", "bfloat16", "keep"}
+        How weights are stored on the way.
     **options
-        As for `Encoder`: `device`, `dtype`, `num_threads` and so on.
+        Those of `Encoder`: device, num_threads, ...
 
     Returns
     -------
     Encoder
-        The model has no tokenizer, so `Encoder.run` takes its token ids. The other classes take
-        what `vlt.converter.from_transformers.convert_model` gives in place of a path.
-
-    Raises
-    ------
-    ConversionError
-        vlt would compute the model differently.
+        Without a tokenizer: `Encoder.run` takes token ids.
     """
-    from .converter.from_transformers import (  # type: ignore[import-not-found, unused-ignore]
-        convert_model,
-    )
+    from .converter import convert_model
 
-    return Encoder(convert_model(model), **options)
+    weights: Any = convert_model(model, dtype=dtype)
+    return Encoder(weights, **options)

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,29 @@ ALIGNMENT = 64
 _BLOCK_ELEMENTS = 1 << 18
 
 
+class Part(Protocol):
+    """What a tensor is written from: a `Tensor`, or one that is computed when it is asked for."""
+
+    @property
+    def dtype(self) -> str:
+        """As `Tensor.dtype`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As `Tensor.shape`; known without computing anything."""
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """As `Tensor.array`; asked for once, while the part is written."""
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor to be written: its parts end to end, each converted to `dtype` on the way."""
 
     dtype: str
     shape: tuple[int, ...]
-    parts: tuple[Tensor, ...]
+    parts: tuple[Part, ...]
 
     @property
     def num_bytes(self) -> int:
@@ -104,7 +120,7 @@ class SafetensorsWriter:
 
 
 def _check_parts(name: str, tensor: StoredTensor) -> None:
-    elements = sum(part.array.size for part in tensor.parts)
+    elements = sum(math.prod(part.shape) for part in tensor.parts)
     if elements != math.prod(tensor.shape):
         raise SafetensorsError(
             f"tensor {name!r} of shape {tensor.shape} has parts with {elements} elements in all"

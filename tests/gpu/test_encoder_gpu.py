@@ -18,7 +18,6 @@ from converted_cases import ConvertedCases, run_case
 from fidelity import RMS_FACTOR, WORST_FACTOR, measure, require_within
 from golden_cases import CASES, GoldenCase
 from gpu.cases import REDUCED
-from gpu.torch_encoder import run_torch
 from model_folders import VOCABULARY, add_sentence_transformers, write_bert_folder
 
 import vlt
@@ -121,7 +120,8 @@ def test_loses_no_more_than_pytorch(
         actual = run_case(encoder, case)
     loss = golden.torch_loss
     if dtype != "float32":
-        theirs = run_torch(case, weights.with_suffix(""), getattr(torch, dtype))
+        reference = pytest.importorskip("torch_reference")  # needs transformers
+        theirs = reference.run_torch(case, weights.with_suffix(""), getattr(torch, dtype), "cuda")
         loss = measure(theirs.ravel()[golden.positions], golden.values)
     require_within(
         actual.ravel()[golden.positions],

@@ -1,6 +1,7 @@
 """Conversion of Hugging Face and sentence-transformers folders into vlt weights files.
 
-Needs neither PyTorch nor transformers: safetensors files are read as they lie on disk.
+Needs neither PyTorch nor transformers: safetensors files are read as they lie on disk. A model that
+transformers has loaded already is converted from memory.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from ..safetensors_file import SafetensorsError
 from .assemble import assemble
 from .errors import ConversionError
+from .from_transformers import convert_model
 
-__all__ = ["ConversionError", "convert", "convert_to_memory"]
+__all__ = ["ConversionError", "convert", "convert_model", "convert_to_memory"]
 
 Dtype = Literal["float32", "float16", "bfloat16", "keep"]
 
@@ -35,8 +37,10 @@ def convert(
         A folder that transformers or sentence-transformers can load: ``config.json``, the weights
         as ``model.safetensors`` or shards with their index, and where there are any
         ``tokenizer.json``, ``tokenizer_config.json``, ``modules.json`` and what it refers to. A
-        folder without ``modules.json`` gets the embedding sentence-transformers gives it, the
-        mean of its tokens' states.
+        folder without ``modules.json`` gets the head that ``architectures`` names: one of labels,
+        or for a model of masked words that of the vocabulary. An encoder alone and a model of
+        masked words get the embedding sentence-transformers gives them, the mean of the tokens'
+        states.
     out_path : path-like
         The file to write. It appears whole or not at all; one that exists is replaced.
     dtype : {"float32", "float16", "bfloat16", "keep"}

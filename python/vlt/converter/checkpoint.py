@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..safetensors_file import SafetensorsError, SafetensorsFile, Tensor
+from ..safetensors_writer import Part
 from .errors import ConversionError
 from .json_config import JsonConfig
 
@@ -18,11 +20,22 @@ _OTHER_FORMATS = ("pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack", "
 _LEGACY_NORM = {"gamma": "weight", "beta": "bias"}
 
 
-class Checkpoint(Mapping[str, Tensor]):
-    """Tensor name -> `Tensor`, whatever file holds it.
+class TensorSource(Mapping[str, Part]):
+    """Tensor name -> its dtype, shape and numbers: the weights of a model, wherever they are.
 
-    Norm weights named ``gamma`` and ``beta`` appear as ``weight`` and ``bias``. Files are mapped,
-    not read: a tensor costs memory only while it is looked at.
+    Norm weights named ``gamma`` and ``beta`` appear as ``weight`` and ``bias``.
+    """
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the weights are, for messages."""
+
+
+class Checkpoint(TensorSource):
+    """The tensors of safetensors files, whatever file holds them.
+
+    Files are mapped, not read: a tensor costs memory only while it is looked at.
 
     Parameters
     ----------
@@ -47,6 +60,11 @@ class Checkpoint(Mapping[str, Tensor]):
                         f"{other.path}"
                     )
                 self._places[modern] = (file, name)
+
+    @property
+    def place(self) -> str:
+        first, *others = self.paths
+        return f"{first} and {len(others)} more" if others else str(first)
 
     def __getitem__(self, name: str) -> Tensor:
         file, stored_name = self._places[name]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .checkpoint import open_checkpoint
-from .family import RoleTensor, TensorReader
 from .json_config import JsonConfig
+from .tensor_reader import RoleTensor, TensorReader
 
 # Name of a mode -> vlt's, and the flag that older folders have for it. Where several flags are
 # set, their vectors follow each other in this order.
@@ -77,13 +77,12 @@ class EmbeddingHead:
         outputs = config.integer("out_features", minimum=1)
         number = len([step for step in self.steps if step.startswith("dense:")])
         self.steps.append(f"dense:{number}:{_dense_activation(config)}")
-        reader = TensorReader(open_checkpoint(folder), "linear.weight")
+        reader = TensorReader.of_model(open_checkpoint(folder), "", "linear.weight")
         shapes: dict[str, tuple[int, ...]] = {"weight": (outputs, self.size)}
         if config.flag("bias", default=True):
             shapes["bias"] = (outputs,)
         for part, shape in shapes.items():
-            tensor = reader.take(f"linear.{part}", shape)
-            self.tensors[f"head.dense.{number}.{part}"] = RoleTensor(shape, (tensor,))
+            self.tensors |= reader.single(f"head.dense.{number}.{part}", f"linear.{part}", shape)
         reader.check_rest()
         self.size = outputs
 

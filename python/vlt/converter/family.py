@@ -1,22 +1,87 @@
-"""What a family module gives: an encoder's metadata and its tensors by role."""
+"""What a family module gives: an encoder's metadata, tensors by role, and names of its heads."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from .. import dtypes
-from ..safetensors_file import Tensor
-from .checkpoint import Checkpoint
-from .errors import ConversionError
+from .tensor_reader import RoleTensor, TensorReader
 
 
 @dataclass(frozen=True)
-class RoleTensor:
-    """A tensor of the weights file: the rows of its parts, one part after another."""
+class Sizes:
+    """The integers of the weights file's metadata; `embedding_size` only with a projection."""
 
-    shape: tuple[int, ...]
-    parts: tuple[Tensor, ...]
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+    vocab_size: int
+    num_positions: int
+    num_token_types: int
+    position_offset: int
+    embedding_size: int | None = None
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @property
+    def word_size(self) -> int:
+        """Columns of the embeddings."""
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def longest_input(self) -> int:
+        """M, the longest sequence."""
+        return self.num_positions - self.position_offset
+
+
+@dataclass(frozen=True)
+class DenseName:
+    """A linear layer of a head.
+
+    Attributes
+    ----------
+    name : str
+        What stands before ``.weight`` and ``.bias`` in the checkpoint.
+    activation : str
+        vlt's name of the function after it.
+    inside : bool
+        Is it part of the base model and shares its prefix, such as ``bert.``?
+    """
+
+    name: str
+    activation: str = "identity"
+    inside: bool = False
+
+
+@dataclass(frozen=True)
+class VocabularyNames:
+    """The head of masked language models: a linear layer, a norm, a score for each word.
+
+    Attributes
+    ----------
+    dense : DenseName
+    norm : str
+    decoder : str or None
+        The linear layer that gives the scores; None where the word embeddings always serve.
+    bias : str
+        The scores' bias where the decoder has none of its own.
+    """
+
+    dense: DenseName
+    norm: str
+    decoder: str | None
+    bias: str
+
+
+@dataclass(frozen=True)
+class HeadNames:
+    """Where a family keeps its heads; the others are called alike in all families."""
+
+    sequence: tuple[DenseName, ...]
+    vocabulary: VocabularyNames
 
 
 @dataclass(frozen=True)
@@ -31,85 +96,18 @@ class EncoderParts:
     metadata : dict of str to str
         Every architecture key of the weights file.
     tensors : dict of str to RoleTensor
-        Every ``embeddings.*`` and ``layers.*`` tensor of the weights file, in its order.
-    hidden_size : int
-    longest_input : int
-        Tokens the position table covers.
+        Every tensor of the weights file that belongs to no head, in its order.
+    sizes : Sizes
+    reader : TensorReader
+        Knows which tensors of the checkpoint have been taken; heads take theirs from it.
+    heads : HeadNames
+    unused : pattern
+        Names of tensors that may be left over, such as the heads of pre-training.
     """
 
     metadata: dict[str, str]
     tensors: dict[str, RoleTensor]
-    hidden_size: int
-    longest_input: int
-
-
-class TensorReader:
-    """Takes tensors out of a checkpoint, checks them, and remembers which were taken.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    anchor : str
-        A tensor that every model of the family has. Whatever stands before it in the checkpoint,
-        such as ``bert.``, is the prefix of all its names.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, anchor: str) -> None:
-        found = [name for name in checkpoint if name == anchor or name.endswith("." + anchor)]
-        if len(found) != 1:
-            raise ConversionError(
-                f"{_files(checkpoint)}: {len(found)} tensors are named {anchor}, with or without a "
-                f"prefix, expected one ({', '.join(found or list(checkpoint)[:3])})"
-            )
-        self._checkpoint = checkpoint
-        self._prefix = found[0].removesuffix(anchor)
-        self._taken: set[str] = set()
-
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor `name`, which must have `shape` and hold weights."""
-        full_name = self._prefix + name
-        where = f"{_files(self._checkpoint)}: the tensor {full_name}"
-        if full_name not in self._checkpoint:
-            raise ConversionError(f"{where} is missing; its shape should be {list(shape)}")
-        tensor = self._checkpoint[full_name]
-        if tensor.shape != shape:
-            raise ConversionError(
-                f"{where} has shape {list(tensor.shape)}, expected {list(shape)} from config.json"
-            )
-        if tensor.dtype not in dtypes.WEIGHT_DTYPES:
-            raise ConversionError(
-                f"{where} has dtype {tensor.dtype}, expected {' or '.join(dtypes.WEIGHT_DTYPES)}"
-            )
-        self._taken.add(full_name)
-        return tensor
-
-    def linear(self, role: str, names: list[str], rows: int, columns: int) -> dict[str, RoleTensor]:
-        """A linear layer; several names are stacked in order, `rows` rows each."""
-        weights = tuple(self.take(f"{name}.weight", (rows, columns)) for name in names)
-        biases = tuple(self.take(f"{name}.bias", (rows,)) for name in names)
-        return {
-            f"{role}.weight": RoleTensor((rows * len(names), columns), weights),
-            f"{role}.bias": RoleTensor((rows * len(names),), biases),
-        }
-
-    def norm(self, role: str, name: str, size: int) -> dict[str, RoleTensor]:
-        """The weight and bias of a layer norm."""
-        return {
-            f"{role}.{part}": RoleTensor((size,), (self.take(f"{name}.{part}", (size,)),))
-            for part in ("weight", "bias")
-        }
-
-    def check_rest(self, unused: re.Pattern[str] | None = None) -> None:
-        """Refuse a tensor that was not taken, unless its name without prefix matches `unused`."""
-        for name in self._checkpoint:
-            known = unused is not None and unused.match(name.removeprefix(self._prefix))
-            if name not in self._taken and not known:
-                raise ConversionError(
-                    f"{_files(self._checkpoint)}: the tensor {name} is not part of the encoder "
-                    "that config.json describes; vlt would compute something else than this model"
-                )
-
-
-def _files(checkpoint: Checkpoint) -> str:
-    first, *others = checkpoint.paths
-    return f"{first} and {len(others)} more" if others else str(first)
+    sizes: Sizes
+    reader: TensorReader
+    heads: HeadNames
+    unused: re.Pattern[str]

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import bert
-from .checkpoint import Checkpoint
+from . import albert, bert, deberta, deberta_v2, distilbert, electra, mpnet, roberta
+from .checkpoint import TensorSource
 from .family import EncoderParts
 from .json_config import JsonConfig
 
-Family = Callable[[JsonConfig, Checkpoint], EncoderParts]
+Family = Callable[[JsonConfig, TensorSource], EncoderParts]
 
 # model_type of config.json -> the function that describes such a model.
 FAMILIES: dict[str, Family] = {
+    "albert": albert.read,
     "bert": bert.read,
+    "camembert": roberta.read,
+    "deberta": deberta.read,
+    "deberta-v2": deberta_v2.read,
+    "distilbert": distilbert.read,
+    "electra": electra.read,
+    "mpnet": mpnet.read,
+    "roberta": roberta.read,
+    "xlm-roberta": roberta.read,
 }
 
 

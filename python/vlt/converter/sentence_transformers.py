@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from .embedding_head import EmbeddingHead
@@ -15,6 +16,24 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 # Prompts that every model of sentence-transformers has; empty where the folder sets none.
 _BUILT_IN_PROMPTS = ("query", "document")
 
+_SETTINGS = "config_sentence_transformers.json"
+
+
+class Kind(Enum):
+    """What a folder is for, by what sentence-transformers calls such a model."""
+
+    EMBEDDING = "SentenceTransformer"
+    SPARSE = "SparseEncoder"
+    PAIRS = "CrossEncoder"
+
+
+# The modules that a folder of each kind has first.
+_FIRST_MODULES = {
+    Kind.EMBEDDING: (["Transformer", "Pooling"],),
+    Kind.SPARSE: (["Transformer", "SpladePooling"], ["MLMTransformer", "SpladePooling"]),
+    Kind.PAIRS: (["Transformer"],),
+}
+
 
 @dataclass(frozen=True)
 class Module:
@@ -24,6 +43,22 @@ class Module:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a folder is laid out.
+
+    Attributes
+    ----------
+    kind : Kind or None
+        None for a folder of transformers alone.
+    modules : list of Module
+        The encoder's first; empty where there is no modules.json.
+    """
+
+    kind: Kind | None
+    modules: list[Module]
+
+
 _STEPS: dict[str, Callable[[EmbeddingHead, Path], None]] = {
     "Dense": EmbeddingHead.add_dense,
     "Normalize": EmbeddingHead.add_normalize,
@@ -31,34 +66,52 @@ _STEPS: dict[str, Callable[[EmbeddingHead, Path], None]] = {
 }
 
 
-def read_modules(folder: Path) -> list[Module] | None:
-    """The modules, the encoder's first and pooling second; None for a plain folder.
+def read_layout(folder: Path) -> Layout:
+    """What kind of model the folder holds, and its modules.
 
     Raises
     ------
     ConversionError
         If a module is of a kind that vlt does not have, or the order is another.
     """
+    settings = JsonConfig.load_if_present(folder / _SETTINGS)
     path = folder / "modules.json"
     if not path.exists():
-        return None
+        # Only cross-encoders may lack their modules.
+        pairs = settings.fields.get("model_type") == Kind.PAIRS.value
+        return Layout(Kind.PAIRS if pairs else None, [])
     entries = load_json(path)
     if not isinstance(entries, list):
         raise ConversionError(f"{path} holds no list of modules")
     modules = [_read_module(JsonConfig(path, entry)) for entry in entries]
+    return Layout(_find_kind(path, modules, settings), modules)
+
+
+def _find_kind(path: Path, modules: list[Module], settings: JsonConfig) -> Kind:
+    """The kind that the settings name, or else the modules; they must not contradict it."""
     kinds = [module.kind for module in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= set(_STEPS):
+    known = [kind.value for kind in Kind]
+    value = settings.text("model_type", default="")
+    if value and value not in known:
+        settings.refuse("model_type", "one of " + ", ".join(known))
+    sparse = kinds[1:2] == ["SpladePooling"]
+    kind = Kind(value) if value else Kind.SPARSE if sparse else Kind.EMBEDDING
+    count = len(_FIRST_MODULES[kind][0])
+    rest = set(_STEPS) if kind is Kind.EMBEDDING else set()
+    if kinds[:count] not in _FIRST_MODULES[kind] or not set(kinds[count:]) <= rest:
+        expected = ", ".join(_FIRST_MODULES[kind][0])
+        if rest:
+            expected += f", then any of {', '.join(_STEPS)}"
         raise ConversionError(
-            f"{path} lists {', '.join(kinds) or 'nothing'}; expected Transformer, Pooling, then "
-            f"any of {', '.join(_STEPS)}"
+            f"{path} lists {', '.join(kinds) or 'nothing'}; expected {expected} in a {kind.value}"
         )
-    return modules
+    return kind
 
 
-def read_head(modules: list[Module] | None, hidden_size: int) -> EmbeddingHead:
-    """The embedding head; a plain folder gets the mean of its tokens' states."""
+def read_embedding_head(modules: list[Module], hidden_size: int) -> EmbeddingHead:
+    """The embedding head; without modules the mean of the tokens' states."""
     head = EmbeddingHead(hidden_size)
-    if modules is None:
+    if not modules:
         head.steps.append("pool:mean")
         return head
     head.add_pooling(modules[1].folder)
@@ -67,20 +120,64 @@ def read_head(modules: list[Module] | None, hidden_size: int) -> EmbeddingHead:
     return head
 
 
-def read_shared_settings(folder: Path) -> dict[str, str]:
+def check_splade_pooling(module: Module) -> None:
+    """Refuse another way to sparse embeddings than the largest of log(1 + max(score, 0))."""
+    config = JsonConfig.load(module.folder / "config.json")
+    sizes = ("embedding_dimension", "word_embedding_dimension")
+    config.no_other_keys(["pooling_strategy", "activation_function", "chunk_size", *sizes])
+    config.only("pooling_strategy", "max", reason="vlt takes the largest of a text's tokens")
+    config.only("activation_function", "relu", reason="vlt takes the logarithm once")
+
+
+def read_score_problem(folder: Path, config: JsonConfig, num_labels: int) -> str | None:
+    """The `problem` of a cross-encoder: what its scores go through.
+
+    A sigmoid makes each label a question of its own; the scores as they are, a regression. For
+    several labels they may mean a choice of one: then `config` says, and this is None.
+    """
+    settings = JsonConfig.load_if_present(folder / _SETTINGS)
+    own = config.fields.get("sentence_transformers") or {}
+    places = (
+        (settings, "activation_fn"),
+        (JsonConfig(config.path, own), "activation_fn"),
+        (config, "sbert_ce_default_activation_function"),
+    )
+    default = "torch.nn.Sigmoid" if num_labels == 1 else "torch.nn.Identity"
+    source, key = next(((place, key) for place, key in places if place.has(key)), places[0])
+    path = source.text(key, default=default)
+    name = path.removeprefix("torch.nn.").rpartition(".")[2]
+    if not path.startswith("torch.nn.") or name not in ("Sigmoid", "Identity"):
+        source.refuse(key, "torch.nn.Sigmoid or torch.nn.Identity")
+    if name == "Sigmoid":
+        return "multi_label"
+    return "regression" if num_labels == 1 else None
+
+
+def is_cross_encoder(config: JsonConfig) -> bool:
+    """Does ``config.json`` have what older versions of cross-encoders wrote into it?"""
+    own = config.fields.get("sentence_transformers")
+    return (isinstance(own, dict) and "activation_fn" in own) or config.has(
+        "sbert_ce_default_activation_function"
+    )
+
+
+def read_shared_settings(folder: Path, kind: Kind) -> dict[str, str]:
     """Prompts and similarity of ``config_sentence_transformers.json``, as metadata.
 
     Raises
     ------
     ConversionError
-        If the folder holds another kind of model, such as a cross-encoder, or asks for what vlt
-        does not do.
+        If the folder asks for what vlt does not do.
     """
-    config = JsonConfig.load_if_present(folder / "config_sentence_transformers.json")
-    config.only("model_type", "SentenceTransformer", reason="vlt converts no other kind")
+    config = JsonConfig.load_if_present(folder / _SETTINGS)
     config.only("truncate_dim", None, reason="vlt has no default for it; truncate when encoding")
     metadata = _read_prompts(config)
-    similarity = config.text("similarity_fn_name", default="cosine")
+    if kind is Kind.PAIRS:
+        if any(metadata.values()):
+            config.refuse("prompts", "none: vlt puts nothing before pairs of texts")
+        return {}
+    default = "dot" if kind is Kind.SPARSE else "cosine"
+    similarity = config.text("similarity_fn_name", default=default)
     if similarity not in SIMILARITIES:
         config.refuse("similarity_fn_name", "one of " + ", ".join(SIMILARITIES))
     return {**metadata, "similarity": similarity}

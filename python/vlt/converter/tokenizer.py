@@ -5,13 +5,29 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConversionError
 from .json_config import JsonConfig, load_json
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 # transformers builds these from their settings and takes only the vocabulary from tokenizer.json.
-_BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+_BERT_CLASSES = [
+    f"{family}Tokenizer{speed}"
+    for family in ("Bert", "DistilBert", "Electra", "MPNet")
+    for speed in ("", "Fast")
+]
+# The class of a model whose folder names none, where its settings matter.
+_DEFAULT_CLASSES = {
+    "bert": "BertTokenizer",
+    "distilbert": "BertTokenizer",
+    "electra": "BertTokenizer",
+    "mpnet": "MPNetTokenizer",
+}
+# Where a folder does not say which it is.
+_MASK_TOKENS = ("[MASK]", "<mask>")
 # BertNormalizer's field -> the setting of tokenizer_config.json and its default.
 _BERT_NORMALIZER: dict[str, tuple[str, bool | None]] = {
     "lowercase": ("do_lower_case", True),
@@ -30,10 +46,13 @@ class TokenizerParts:
         The tokenizer.json to put into the weights file; None where the folder has none.
     longest_input : int or None
         ``model_max_length``, special tokens included; None where it is not said.
+    mask_token : int or None
+        Id of the token that stands for a word to be found; None where there is none.
     """
 
-    json: bytes | None
-    longest_input: int | None
+    json: bytes | None = None
+    longest_input: int | None = None
+    mask_token: int | None = None
 
 
 def read_tokenizer(folder: Path, model_type: str) -> TokenizerParts:
@@ -50,8 +69,22 @@ def read_tokenizer(folder: Path, model_type: str) -> TokenizerParts:
     """
     config = JsonConfig.load_if_present(folder / "tokenizer_config.json")
     path = folder / "tokenizer.json"
-    content = _read_content(path, config, model_type) if path.exists() else None
-    return TokenizerParts(content, _longest_input(config))
+    if not path.exists():
+        return TokenizerParts(longest_input=_longest_input(config))
+    content = _read_content(path, config, model_type)
+    mask_token = _mask_token(folder, config, _load(path, content))
+    return TokenizerParts(content, _longest_input(config), mask_token)
+
+
+def _mask_token(folder: Path, config: JsonConfig, tokenizer: Tokenizer) -> int | None:
+    """The id of ``mask_token``, which older folders keep in a file of its own."""
+    older = JsonConfig.load_if_present(folder / "special_tokens_map.json")
+    token = config.fields.get("mask_token") or older.fields.get("mask_token")
+    if isinstance(token, dict):
+        token = token.get("content")
+    names = [token] if isinstance(token, str) else list(_MASK_TOKENS)
+    ids = [tokenizer.token_to_id(name) for name in names]
+    return next((number for number in ids if number is not None), None)
 
 
 def _longest_input(config: JsonConfig) -> int | None:
@@ -69,20 +102,15 @@ def _read_content(path: Path, config: JsonConfig, model_type: str) -> bytes:
     tokenizer = JsonConfig(path, load_json(path))
     _refuse_left_truncation(tokenizer, config)
     changes: dict[str, Any] = {key: None for key in ("truncation", "padding") if tokenizer.has(key)}
-    tokenizer_class = config.text("tokenizer_class", default=_default_class(model_type))
+    tokenizer_class = config.text("tokenizer_class", default=_DEFAULT_CLASSES.get(model_type, ""))
     normalizer = tokenizer.fields.get("normalizer")
     if tokenizer_class in _BERT_CLASSES and isinstance(normalizer, dict):
         changes |= _bert_normalizer(normalizer, config)
     content = path.read_bytes()
     if changes:
         text = json.dumps({**tokenizer.fields, **changes}, ensure_ascii=False)
-        content = text.encode("utf-8", "surrogatepass")  # _check_loads refuses what this lets by
-    _check_loads(path, content)
+        content = text.encode("utf-8", "surrogatepass")  # _load refuses what this lets by
     return content
-
-
-def _default_class(model_type: str) -> str:
-    return "BertTokenizer" if model_type == "bert" else ""
 
 
 def _refuse_left_truncation(tokenizer: JsonConfig, config: JsonConfig) -> None:
@@ -103,10 +131,10 @@ def _bert_normalizer(normalizer: dict[str, Any], config: JsonConfig) -> dict[str
     return {} if changed == normalizer else {"normalizer": changed}
 
 
-def _check_loads(path: Path, content: bytes) -> None:
-    from tokenizers import Tokenizer  # not needed for folders without a tokenizer
+def _load(path: Path, content: bytes) -> Tokenizer:
+    import tokenizers  # not needed for folders without a tokenizer
 
     try:
-        Tokenizer.from_buffer(content)
+        return tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises Exception itself
         raise ConversionError(f"{path} is no tokenizer: {error}") from error
