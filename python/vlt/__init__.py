@@ -83,24 +83,28 @@ def convert(
     return write(folder, out_path, dtype=dtype)
 
 
-def from_transformers(model: Any, *, dtype: Dtype = "keep", **options: Any) -> Encoder:
-    """An `Encoder` with the weights of a model that transformers has loaded.
+def from_transformers(model: Any, **options: Any) -> Encoder:
+    """An encoder with the weights of a transformers model that is in memory.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Of any family and with any head that `convert` knows.
-    dtype : {"float32", "float16", "bfloat16", "keep"}
-        How weights are stored on the way.
+        Of any family and with any head that `convert` knows; it is left as it is, and its weights
+        are copied.
     **options
-        Those of `Encoder`: device, num_threads, ...
+        As for `Encoder`: `device`, `dtype`, `num_threads` and so on.
 
     Returns
     -------
     Encoder
-        Without a tokenizer: `Encoder.run` takes token ids.
+        The model has no tokenizer, so `Encoder.run` takes its token ids. The other classes take
+        what `vlt.converter.convert_model` gives in place of a path.
+
+    Raises
+    ------
+    ConversionError
+        vlt would compute the model differently.
     """
     from .converter import convert_model
 
-    weights: Any = convert_model(model, dtype=dtype)
-    return Encoder(weights, **options)
+    return Encoder(convert_model(model), **options)
