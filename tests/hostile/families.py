@@ -52,8 +52,8 @@ CASES = [
         "tables of 4 columns",
         {"embedding_size": "3"},
         {"embeddings.projection.weight": floats(4, 3), "embeddings.projection.bias": floats(4)},
-        "[6, 4]",
-        "[6, 3]",
+        "[10, 4]",
+        "[10, 3]",
     ),
     spoilt(
         "positions-none", "a table all the same", {"position_kind": "none"}, {}, "'embeddings.pos"
