@@ -43,7 +43,9 @@ def _run_transformers(
 ) -> Iterator[torch.Tensor]:
     config = transformers.AutoConfig.from_pretrained(folder)
     name = type(config).__name__.removesuffix("Config") + CLASSES[case.task]
-    model = getattr(transformers, name).from_pretrained(folder, dtype=dtype).to(device).eval()
+    model = getattr(transformers, name).from_pretrained(folder, dtype=dtype)
+    # Some parameters stay in float32 when they are loaded (DeBERTa's q_bias).
+    model = model.to(device, dtype).eval()
     if dtype == torch.float64:
         _keep_norms_in_float64(model)
     for inputs in _inputs(case, device):
