@@ -44,6 +44,8 @@ def write_headed(base: Path, out: Path, name: str, **metadata: str) -> Path:
     added, outputs = HEADS[name]
     file = SafetensorsFile(base)
     tensors = {key: tensor for key, tensor in file.items() if not key.startswith("_pad.")}
+    if metadata.get("num_token_types") == "0":
+        del tensors["embeddings.token_type"]
     vocab = file["embeddings.word"].shape[0]
     arrays = random_tensors(added, outputs, vocab)
     tensors |= {key: Tensor("F32", array) for key, array in arrays.items()}

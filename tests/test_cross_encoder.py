@@ -37,6 +37,14 @@ def test_scores_are_the_sigmoid_of_logits(headed: Callable[..., Path]) -> None:
         assert raw[0] == logits[0]
 
 
+def test_pairs_for_a_model_without_token_types(headed: Callable[..., Path]) -> None:
+    """Its tokenizer gives the second text a type all the same, as DistilBERT's does."""
+    with vlt.CrossEncoder(headed("rerank", num_token_types="0")) as encoder:
+        first, second = (encoder.tokenize(text) for text in PAIRS[0])
+        logits = encoder.run([[*first, *second[1:]]], output="logits")[0]
+        assert encoder.predict(PAIRS)[0] == scores.sigmoid(logits)[0]
+
+
 def test_forms_of_pairs(headed: Callable[..., Path]) -> None:
     with vlt.CrossEncoder(headed("rerank")) as encoder:
         expected = encoder.predict(PAIRS)

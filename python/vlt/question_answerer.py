@@ -142,7 +142,12 @@ class QuestionAnswerer(TextEncoder):
         cached = self._window
         if cached is None or cached[0] != (window, overlap):
             tokenizer = TextTokenizer(
-                self._tokenizer_json(), window, self._text.lower_case, "only_second", overlap
+                self._tokenizer_json(),
+                window,
+                self._text.lower_case,
+                "only_second",
+                overlap,
+                has_types=self._info["num_token_types"] > 0,
             )
             cached = self._window = (window, overlap), tokenizer
         return cached[1]

@@ -136,7 +136,10 @@ class TextEncoder(TokenEncoder):
         tokenizer = self._tokenizer
         if tokenizer is None or tokenizer.max_length != self._max_seq_length:
             tokenizer = TextTokenizer(
-                self._tokenizer_json(), self._max_seq_length, self._text.lower_case
+                self._tokenizer_json(),
+                self._max_seq_length,
+                self._text.lower_case,
+                has_types=self._info["num_token_types"] > 0,
             )
             self._tokenizer = tokenizer
         return tokenizer

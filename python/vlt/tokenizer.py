@@ -35,6 +35,9 @@ class TextTokenizer:
         second ("only_second").
     stride : int
         Tokens that what was cut off repeats, see `windows`.
+    has_types : bool
+        Does the model have token types? If not, those that a tokenizer gives the second text of a
+        pair say nothing, and transformers leaves them out.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class TextTokenizer:
         lower_case: bool = False,
         strategy: Literal["longest_first", "only_second"] = "longest_first",
         stride: int = 0,
+        has_types: bool = True,
     ) -> None:
         try:
             import tokenizers
@@ -91,6 +95,7 @@ class TextTokenizer:
         # Computes no offsets into the text; versions before 0.20 lack it.
         self._encode_fast = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
         self._pair_special = pair_special
+        self._has_types = has_types
         self._types_single_texts = any(tokenizer.encode("a").type_ids)
 
     # ---- Texts to ids ------------------------------------------------------------------------
@@ -127,7 +132,9 @@ class TextTokenizer:
         np.cumsum([len(encoding) for encoding in encodings], out=starts[1:])
         ids = PackedIds(_flatten(encoding.ids for encoding in encodings), starts)
         typed = self._types_single_texts or not all(isinstance(text, str) for text in texts)
-        return ids, _flatten(encoding.type_ids for encoding in encodings) if typed else None
+        if not (typed and self._has_types):
+            return ids, None
+        return ids, _flatten(encoding.type_ids for encoding in encodings)
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens that a prompt puts at the head of every text: leading special ones included."""
