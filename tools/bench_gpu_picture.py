@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 # Engine -> what to call it, its mark and colour (Okabe and Ito's).
 ENGINES = {
     FLOOR: ("the matrix products alone, cuBLAS", "|", "#000000"),
-    "packed-cg": ("PyTorch without padding, compiled, CUDA graph", "o", "#0072B2"),
+    "packed-cg": ("PyTorch without padding, compiled by layers, CUDA graph", "o", "#0072B2"),
+    "packed-whole": ("PyTorch without padding, compiled as a whole", "^", "#009E73"),
     "padded-compile": ("PyTorch padded, compiled, CUDA graph", "s", "#E69F00"),
 }
 ACCENT = "#D55E00"
