@@ -42,6 +42,10 @@ class HeadModel(NamedTuple):
 _MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
 _DEBERTA_V3 = {
     "vocab_size": 128_100,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
     "type_vocab_size": 0,
     "layer_norm_eps": 1e-7,
     "relative_attention": True,
@@ -251,7 +255,7 @@ def bench_model(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for workload in args.workloads:
         lengths = json.loads(WORKLOADS.read_text(encoding="utf-8"))[workload]["lengths"]
-        lengths = lengths[: SLICES[workload]] if args.device == "cpu" else lengths
+        lengths = lengths[: args.texts or (SLICES[workload] if args.device == "cpu" else None)]
         sequences = draw(tuple(lengths), vocab_size)
         packed = vlt.pack(sequences)
         entries = [Entry("vlt", "packed", partial(own_scores, encoder, name, packed))]
@@ -306,6 +310,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workloads", nargs="+", choices=WORKLOAD_NAMES, default=list(WORKLOAD_NAMES)
     )
+    parser.add_argument("--texts", type=int, help="only so many of each workload, the first ones")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="about, for each workload")
     parser.add_argument("--cache", type=Path, default=Path(".peers"), help="for checkpoints")
