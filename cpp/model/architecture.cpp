@@ -254,6 +254,15 @@ std::string_view head_prefix(HeadKind kind) {
   return kind == HeadKind::kEmbedding ? "head" : head_key(kind);
 }
 
+std::string step_prefix(HeadKind kind, std::string_view step, int32_t index) {
+  std::string name(head_prefix(kind));
+  name += '.';
+  name += step;
+  name += '.';
+  name += std::to_string(index);
+  return name;
+}
+
 Architecture parse_architecture(const WeightsFile& file) {
   check_keys(file);
   const MetadataReader reader(file);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +19,8 @@ inline constexpr std::array kHeadKinds = {HeadKind::kEmbedding, HeadKind::kSeque
 // The metadata key of a head, and what the names of its tensors begin with.
 std::string_view head_key(HeadKind kind);
 std::string_view head_prefix(HeadKind kind);
+// The layer of a step, as the names of its tensors begin: PREFIX.dense.N, PREFIX.norm.N.
+std::string step_prefix(HeadKind kind, std::string_view step, int32_t index);
 
 // One step of a head: rows in, rows out.
 struct HeadStep {

@@ -66,15 +66,15 @@ void add_head(HeadKind kind, const Head& head, const WeightsFile& file, ShapeTab
     if (file.find(name) != nullptr) table[name] = std::move(shape);
   };
   for (const HeadStep& step : head.steps) {
-    const std::string prefix(head_prefix(kind)), number = std::to_string(step.index);
     if (step.kind == HeadStep::Kind::kDense) {
-      table[prefix + ".dense." + number + ".weight"] = {step.output_size, step.input_size};
-      add_if_there(prefix + ".dense." + number + ".bias", {step.output_size});
+      const std::string dense = step_prefix(kind, "dense", step.index);
+      table[dense + ".weight"] = {step.output_size, step.input_size};
+      add_if_there(dense + ".bias", {step.output_size});
     } else if (step.kind == HeadStep::Kind::kNorm) {
-      add_norm(prefix + ".norm." + number, step.input_size, table);
+      add_norm(step_prefix(kind, "norm", step.index), step.input_size, table);
     } else if (step.kind == HeadStep::Kind::kDecoder) {
-      add_if_there(prefix + ".decoder.weight", {step.output_size, step.input_size});
-      add_if_there(prefix + ".decoder.bias", {step.output_size});
+      add_if_there("vocabulary_head.decoder.weight", {step.output_size, step.input_size});
+      add_if_there("vocabulary_head.decoder.bias", {step.output_size});
     }
   }
 }

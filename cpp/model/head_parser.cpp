@@ -49,7 +49,6 @@ class HeadParser {
              const Architecture& architecture)
       : file_(file),
         kind_(kind),
-        prefix_(head_prefix(kind)),
         text_(text),
         vocab_size_(architecture.vocab_size),
         size_(architecture.hidden_size) {}
@@ -165,7 +164,7 @@ class HeadParser {
   // The shape is checked here rather than in check_tensors, because its rows are a free choice
   // that the next step's columns, and the result's size, follow from.
   int64_t dense_rows(int32_t index) const {
-    const std::string name = prefix_ + ".dense." + std::to_string(index) + ".weight";
+    const std::string name = step_prefix(kind_, "dense", index) + ".weight";
     const TensorEntry* weight = file_.find(name);
     if (weight == nullptr) fail("the file has no tensor " + quoted(name));
     const std::vector<int64_t>& shape = weight->shape;
@@ -179,7 +178,6 @@ class HeadParser {
 
   const WeightsFile& file_;
   const HeadKind kind_;
-  const std::string prefix_;
   std::string_view text_;
   const int64_t vocab_size_;
   int64_t size_;  // of the row after the steps so far

@@ -109,14 +109,12 @@ RelativeWeights Model::load_relative(const WeightsFile& file, const std::string&
 }
 
 HeadWeights Model::load_head(const WeightsFile& file, HeadKind kind) {
-  const std::string prefix(head_prefix(kind));
   HeadWeights head;
   for (const HeadStep& step : architecture_.head(kind).steps) {
-    const std::string number = std::to_string(step.index);
     if (step.kind == HeadStep::Kind::kDense)
-      head.dense.push_back(load_linear(file, prefix + ".dense." + number, "dense"));
+      head.dense.push_back(load_linear(file, step_prefix(kind, "dense", step.index), "dense"));
     if (step.kind == HeadStep::Kind::kNorm)
-      head.norms.push_back(load_norm(file, prefix + ".norm." + number));
+      head.norms.push_back(load_norm(file, step_prefix(kind, "norm", step.index)));
     if (step.kind == HeadStep::Kind::kDecoder) head.decoder = load_decoder(file);
   }
   return head;
