@@ -179,17 +179,6 @@ void check_head(vlt::OutputKind kind, const std::string& name, const vlt::Model&
                                           "the batch has to be in host memory");
 }
 
-int64_t rows_of(vlt::OutputKind kind, const vlt_packed_batch& batch) {
-  switch (vlt::rows_of(kind)) {
-    case vlt::RowsOf::kTokens:
-      return batch.num_tokens;
-    case vlt::RowsOf::kSequences:
-      return batch.num_sequences;
-    default:
-      return batch.num_chosen;
-  }
-}
-
 // Adds one output to what the session writes.
 void add_output(const vlt_output& output, int32_t index, const vlt::Model& model,
                 const vlt_packed_batch& batch, vlt::Outputs& outputs) {
@@ -203,7 +192,8 @@ void add_output(const vlt_output& output, int32_t index, const vlt::Model& model
               "compute type");
   check_memory(name, output.memory, model);
   check_head(kind, name, model, batch);
-  const int64_t rows = rows_of(kind, batch);
+  const vlt::RowCounts counts{batch.num_tokens, batch.num_sequences, batch.num_chosen};
+  const int64_t rows = counts.of(vlt::rows_of(kind));
   const int64_t cols = vlt::columns_of(kind, model.architecture());
   const uint64_t needed = static_cast<uint64_t>(std::max<int64_t>(rows, 0)) *
                           static_cast<uint64_t>(cols) * vlt::element_bytes(dtype_of(type));

@@ -28,9 +28,7 @@ struct Room {
   int64_t chosen = 0;
   bool recordable = false;  // small enough that launching costs more than a recording's memory
 
-  int64_t rows(RowsOf of) const {
-    return of == RowsOf::kTokens ? tokens : of == RowsOf::kSequences ? sequences : chosen;
-  }
+  int64_t rows(RowsOf of) const { return RowCounts{tokens, sequences, chosen}.of(of); }
 };
 
 // Which results need room in the workspace: those whose arrays are on the host, and those of which

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "encoder/forward.h"
 #include "encoder/heads.h"
 
 namespace vlt {
@@ -232,27 +231,18 @@ void DeviceSession::run_part(const BatchArrays& whole, const Part& part, const O
   if (arrays.token_types) arrays.token_types += first_token;
   if (arrays.pooling_starts) arrays.pooling_starts += part.first;
 
-  int64_t first_chosen = 0;
-  if (whole.num_chosen > 0) {
-    const int32_t* all = whole.chosen_tokens;
-    const int32_t* end = all + whole.num_chosen;
-    arrays.chosen_tokens = std::lower_bound(all, end, first_token);
-    first_chosen = arrays.chosen_tokens - all;
-    arrays.num_chosen = static_cast<int32_t>(
-        std::lower_bound(arrays.chosen_tokens, end, first_token + part.num_tokens) -
-        arrays.chosen_tokens);
-  }
+  const ChosenRange chosen = chosen_between(whole.chosen_tokens, whole.num_chosen, first_token,
+                                            first_token + part.num_tokens);
+  arrays.num_chosen = chosen.count;
+  if (arrays.chosen_tokens) arrays.chosen_tokens += chosen.first;
 
   const Architecture& a = model_->architecture();
+  const RowCounts firsts{first_token, part.first, chosen.first};
   Outputs mine = outputs;
-  for (const OutputKind kind : kOutputKinds) {
-    if (!mine.wants(kind)) continue;
-    const RowsOf of = rows_of(kind);
-    const int64_t first = of == RowsOf::kTokens      ? first_token
-                          : of == RowsOf::kSequences ? part.first
-                                                     : first_chosen;
-    mine[kind].data = advanced(mine[kind].data, first, columns_of(kind, a), mine[kind].dtype);
-  }
+  for (const OutputKind kind : kOutputKinds)
+    if (mine.wants(kind))
+      mine[kind].data = advanced(mine[kind].data, firsts.of(rows_of(kind)), columns_of(kind, a),
+                                 mine[kind].dtype);
 
   const Room room = DevicePlan::room(arrays.num_tokens, arrays.num_sequences, arrays.num_chosen);
   const bool record = recording_ && room.recordable && can_be_recorded(outputs);
@@ -310,11 +300,10 @@ Matrix DeviceSession::result_of(OutputKind kind, const Workspace& workspace,
   const Architecture& a = model_->architecture();
   const BatchRoom& room = workspace.room;
   const int64_t columns = columns_of(kind, a);
-  Matrix rows{workspace.results[static_cast<size_t>(kind)], room.max_tokens, columns, columns,
-              outputs[kind].dtype};
+  const RowCounts most{room.max_tokens, room.max_sequences, room.max_chosen};
+  Matrix rows{workspace.results[static_cast<size_t>(kind)], most.of(rows_of(kind)), columns,
+              columns, outputs[kind].dtype};
   rows.rows_of = rows_of(kind);
-  if (rows.rows_of == RowsOf::kSequences) rows.rows = room.max_sequences;
-  if (rows.rows_of == RowsOf::kChosen) rows.rows = room.max_chosen;
   if (finds_its_array(kind, a)) {
     rows.data =
         kind == OutputKind::kHidden ? stream_->hidden_slot(room) : stream_->embedding_slot(room);
@@ -341,15 +330,9 @@ void DeviceSession::forward_part(const Workspace& workspace, const BatchArrays& 
   }
   const Activations x = plan_.activations().place(workspace.activations, room.max_tokens,
                                                   room.max_sequences, room.max_chosen);
-  Matrix states = x.states;
-  if (outputs.wants(OutputKind::kHidden))
-    states = result_of(OutputKind::kHidden, workspace, outputs);
-  if (x.first_states.data && outputs.needs_first_tokens_only(a)) states = x.first_states;
-  if (!forward(*model_, sequences, x, states, operations)) return;
-  for (const OutputKind kind : kOutputKinds)
-    if (kind != OutputKind::kHidden && outputs.wants(kind))
-      run_head(kind, *model_, sequences, states, x, result_of(kind, workspace, outputs),
-               operations);
+  run_model(
+      *model_, sequences, x, outputs,
+      [&](OutputKind kind) { return result_of(kind, workspace, outputs); }, operations);
 }
 
 // Copies staged results to the caller.
@@ -365,13 +348,10 @@ void DeviceSession::fetch(const Workspace& workspace, const BatchArrays& arrays,
       stream_->download(to.data, from, bytes);
     }
   };
-  for (const OutputKind kind : kOutputKinds) {
-    const RowsOf of = rows_of(kind);
-    const int64_t rows = of == RowsOf::kTokens      ? arrays.num_tokens
-                         : of == RowsOf::kSequences ? arrays.num_sequences
-                                                    : arrays.num_chosen;
-    copy(outputs[kind], workspace.results[static_cast<size_t>(kind)], rows, columns_of(kind, a));
-  }
+  const RowCounts counts{arrays.num_tokens, arrays.num_sequences, arrays.num_chosen};
+  for (const OutputKind kind : kOutputKinds)
+    copy(outputs[kind], workspace.results[static_cast<size_t>(kind)], counts.of(rows_of(kind)),
+         columns_of(kind, a));
 }
 
 uint64_t DeviceSession::workspace_bytes(int64_t num_tokens, int32_t num_sequences,

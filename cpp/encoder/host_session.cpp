@@ -8,24 +8,11 @@
 #include <vector>
 
 #include "base/error.h"
-#include "encoder/forward.h"
 #include "encoder/heads.h"
 #include "encoder/red_zones.h"
 
 namespace vlt {
 namespace {
-
-// Gives a chunk its part of the chosen tokens; how many come before it.
-int32_t choose(const PackedBatch& batch, const Chunk& chunk, Sequences& sequences) {
-  if (batch.num_chosen == 0) return 0;
-  const int32_t* end = batch.chosen_tokens + batch.num_chosen;
-  const int32_t* from =
-      std::lower_bound(batch.chosen_tokens, end, batch.sequence_starts[chunk.first]);
-  const int32_t* to = std::lower_bound(from, end, batch.sequence_starts[chunk.end]);
-  sequences.chosen_tokens = from;
-  sequences.num_chosen = static_cast<int32_t>(to - from);
-  return static_cast<int32_t>(from - batch.chosen_tokens);
-}
 
 // Every byte 0xff makes every float a NaN.
 void poison(std::byte* begin, uint64_t bytes) { std::memset(begin, 0xff, bytes); }
@@ -138,34 +125,25 @@ void HostSession::run_chunk(const PackedBatch& batch, const Outputs& outputs, co
   sequences.token_types = batch.token_types ? batch.token_types + first_token : nullptr;
   sequences.pooling_starts = batch.pooling_starts ? batch.pooling_starts + chunk.first : nullptr;
 
-  const Architecture& architecture = model_->architecture();
-  const int32_t first_chosen = choose(batch, chunk, sequences);
+  const ChosenRange chosen = chosen_between(batch.chosen_tokens, batch.num_chosen, first_token,
+                                            batch.sequence_starts[chunk.end]);
+  sequences.num_chosen = chosen.count;
+  sequences.chosen_tokens = batch.chosen_tokens ? batch.chosen_tokens + chosen.first : nullptr;
+
   const Activations x =
-      plan_.activations().place(lane, chunk.num_tokens, num_sequences, sequences.num_chosen);
-  // Where the chunk's rows of an output begin, in the caller's array.
-  const auto result = [&](OutputKind kind) {
-    const int64_t columns = columns_of(kind, architecture);
-    Matrix rows{outputs[kind].data, chunk.num_tokens, columns, columns};
-    rows.rows_of = rows_of(kind);
-    int64_t first = first_token;
-    if (rows.rows_of == RowsOf::kSequences) {
-      first = chunk.first;
-      rows.rows = num_sequences;
-    } else if (rows.rows_of == RowsOf::kChosen) {
-      first = first_chosen;
-      rows.rows = sequences.num_chosen;
-    }
-    rows.data = static_cast<float*>(rows.data) + first * columns;
+      plan_.activations().place(lane, chunk.num_tokens, num_sequences, chosen.count);
+  const RowCounts firsts{first_token, chunk.first, chosen.first};
+  const RowCounts counts{chunk.num_tokens, num_sequences, chosen.count};
+  // The chunk's rows of an output, in the caller's array.
+  const auto result_of = [&](OutputKind kind) {
+    const int64_t columns = columns_of(kind, model_->architecture());
+    const RowsOf of = rows_of(kind);
+    Matrix rows{static_cast<float*>(outputs[kind].data) + firsts.of(of) * columns, counts.of(of),
+                columns, columns};
+    rows.rows_of = of;
     return rows;
   };
-
-  Matrix states = x.states;
-  if (outputs.wants(OutputKind::kHidden)) states = result(OutputKind::kHidden);
-  if (x.first_states.data && outputs.needs_first_tokens_only(architecture)) states = x.first_states;
-  if (!forward(*model_, sequences, x, states, operations)) return;
-  for (const OutputKind kind : kOutputKinds)
-    if (kind != OutputKind::kHidden && outputs.wants(kind))
-      run_head(kind, *model_, sequences, states, x, result(kind), operations);
+  run_model(*model_, sequences, x, outputs, result_of, operations);
 }
 
 void HostSession::reserve(int64_t num_tokens, int32_t num_sequences, int32_t max_length) {

@@ -33,6 +33,17 @@ inline RowsOf rows_of(OutputKind kind) {
   }
 }
 
+// A number for each kind of row: how many there are, or where they begin.
+struct RowCounts {
+  int64_t tokens = 0;
+  int64_t sequences = 0;
+  int64_t chosen = 0;
+
+  int64_t of(RowsOf rows) const {
+    return rows == RowsOf::kTokens ? tokens : rows == RowsOf::kSequences ? sequences : chosen;
+  }
+};
+
 // None for the states themselves.
 inline std::optional<HeadKind> head_of(OutputKind kind) {
   switch (kind) {

@@ -67,6 +67,13 @@ void check_chosen(const PackedBatch& batch) {
 
 }  // namespace
 
+ChosenRange chosen_between(const int32_t* chosen, int32_t num_chosen, int64_t begin, int64_t end) {
+  if (num_chosen == 0) return {};
+  const int32_t* first = std::lower_bound(chosen, chosen + num_chosen, begin);
+  const int32_t* last = std::lower_bound(first, chosen + num_chosen, end);
+  return {static_cast<int32_t>(first - chosen), static_cast<int32_t>(last - first)};
+}
+
 void check_sizes(const PackedBatch& batch) {
   if (batch.num_sequences < 0)
     refuse("num_sequences is " + std::to_string(batch.num_sequences) + "; it must be 0 or more");

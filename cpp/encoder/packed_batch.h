@@ -21,6 +21,14 @@ struct PackedBatch {
   const int32_t* chosen_tokens = nullptr;  // on the host
 };
 
+// The chosen tokens from `begin` on and before `end`: the first of them, counted among all, and how
+// many there are. chosen: ascending.
+struct ChosenRange {
+  int32_t first = 0;
+  int32_t count = 0;
+};
+ChosenRange chosen_between(const int32_t* chosen, int32_t num_chosen, int64_t begin, int64_t end);
+
 // Throws kInvalidArgument unless the numbers of tokens and sequences are possible and the arrays
 // that they need are there. All that can be said of arrays on a device.
 void check_sizes(const PackedBatch& batch);
