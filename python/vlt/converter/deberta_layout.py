@@ -44,6 +44,26 @@ def read_sizes(config: JsonConfig) -> Sizes:
     return sizes
 
 
+def architecture(
+    family: str,
+    config: JsonConfig,
+    sizes: Sizes,
+    *,
+    activation: str,
+    positions: bool,
+    terms: list[str],
+) -> dict[str, str]:
+    """The metadata that the versions share; positions: is there a table of them?"""
+    metadata = layout.architecture(
+        family,
+        sizes,
+        activation=activation,
+        norm_eps=config.positive_number("layer_norm_eps", default=1e-7),
+        position_kind="absolute" if positions else "none",
+    )
+    return {**metadata, "score_scale": score_scale(terms, sizes.head_size)}
+
+
 def read_terms(config: JsonConfig) -> list[str]:
     """Which terms scores have: of "c2p" and "p2c" none, one or both.
 

@@ -53,14 +53,9 @@ def read(config: JsonConfig, checkpoint: TensorSource) -> EncoderParts:
     activation = layout.read_activation(config)
     positions = config.flag("position_biased_input", default=True)
     terms = deberta_layout.read_terms(config)
-    metadata = layout.architecture(
-        "deberta-v2",
-        sizes,
-        activation=activation,
-        norm_eps=config.positive_number("layer_norm_eps", default=1e-7),
-        position_kind="absolute" if positions else "none",
+    metadata = deberta_layout.architecture(
+        "deberta-v2", config, sizes, activation=activation, positions=positions, terms=terms
     )
-    metadata["score_scale"] = deberta_layout.score_scale(terms, sizes.head_size)
     reader = TensorReader.of_model(checkpoint, "deberta", layout.WORD_EMBEDDINGS)
     tensors = {
         **layout.read_embeddings(reader, sizes, positions=positions),
