@@ -23,7 +23,9 @@ def lengths_upwards(most: int) -> list[int]:
 
 def check(report: Report, problem: Problem, label: str, against_torch: bool = False) -> None:
     exact, bound = problem.exact()
-    peer = problem.by_torch() if against_torch else None
+    # Not under sanitizers: racecheck breaks PyTorch's products in half precision, with no kernel of
+    # vlt run before them, and initcheck does not see what they write.
+    peer = problem.by_torch() if against_torch and not REDUCED else None
     for family in filter(problem.fits, FAMILIES):
         case = f"{family} {problem} {label}"
         out, _ = problem.run(family)

@@ -10,6 +10,7 @@ mode="reduce-overhead" does, which captures a graph too but checks and copies in
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class Replay:
 
 def captured(run: Callable[[], Any]) -> Replay:
     """A function that replays `run` from a CUDA graph; it returns the same tensor each time."""
-    stream = torch.cuda.Stream()
+    stream = _warm_up_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_RUNS):  # compiles, and lets libraries take their workspaces
@@ -58,3 +59,13 @@ def captured(run: Callable[[], Any]) -> Replay:
     with torch.cuda.graph(graph):
         result = run()
     return Replay(graph, run, result)
+
+
+@cache
+def _warm_up_stream() -> torch.cuda.Stream:
+    """One for all captures.
+
+    PyTorch hands out 32 streams in turn. Once a process had used them up, cuBLAS failed in the next
+    graph with an unspecified launch failure, PyTorch alone in the process.
+    """
+    return torch.cuda.Stream()
