@@ -149,10 +149,19 @@ __device__ inline int tile_rows(int num_rows) {
 // Blocks of a multiprocessor, where a word row and a position row are on their way. With more than 5,
 // which only narrow rows would get, ptxas spills for sm_80.
 template <typename Shape>
-constexpr int kBlocks = std::min(Shape::blocks(2 * Shape::kLoadRegisters), 5);
+constexpr int kMostBlocks = std::min(Shape::blocks(2 * Shape::kLoadRegisters), 5);
+
+// For sm_100 and later it spills with as many where there are few; grids do not depend on it.
+template <typename Shape>
+constexpr int min_blocks() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  if (kMostBlocks<Shape> > 1) return kMostBlocks<Shape> - 1;
+#endif
+  return kMostBlocks<Shape>;
+}
 
 template <typename T, typename Shape>
-__global__ void __launch_bounds__(kRowThreads, kBlocks<Shape>)
+__global__ void __launch_bounds__(kRowThreads, min_blocks<Shape>())
     embed_layernorm_kernel(const __grid_constant__ EmbedArguments args) {
   static_assert(Shape::kRows == 1 && kTileRows % Shape::kWarpRows == 0);
   __shared__ typename SharedConstants<Shape>::Storage storage;
@@ -250,7 +259,7 @@ void launch_embed_layernorm(const EmbedArguments& args, const DeviceTraits& devi
   const auto use = [&](auto shape) {
     using Shape = decltype(shape);
     launch(embed_layernorm_kernel<T, Shape>,
-           row_launch(args.max_rows, Shape::kWarpRows, kBlocks<Shape>, device), device.overlap,
+           row_launch(args.max_rows, Shape::kWarpRows, kMostBlocks<Shape>, device), device.overlap,
            stream, args);
   };
   if (is_chunked<T>(args) && with_row_shape<T>(args.cols / kChunkElements<T>, use)) return;
