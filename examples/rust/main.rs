@@ -7,7 +7,8 @@
 mod vlt;
 
 fn read_id(word: &String) -> Result<i32, String> {
-    word.parse().map_err(|_| format!("'{}' is not a token id", word))
+    word.parse()
+        .map_err(|_| format!("'{}' is not a token id", word))
 }
 
 fn embed(arguments: &[String]) -> Result<(), String> {

@@ -107,12 +107,18 @@ impl Encoder {
         let path = CString::new(path).map_err(|error| error.to_string())?;
         let mut model = Model(ptr::null_mut());
         check(unsafe { vlt_model_load(path.as_ptr(), ptr::null(), &mut model.0) })?;
-        let mut info = ModelInfo { struct_size: struct_size::<ModelInfo>(), ..Default::default() };
+        let mut info = ModelInfo {
+            struct_size: struct_size::<ModelInfo>(),
+            ..Default::default()
+        };
         check(unsafe { vlt_model_get_info(model.0, &mut info) })?;
         let mut session = ptr::null_mut();
         // The session keeps what it needs of the model.
         check(unsafe { vlt_session_create(model.0, ptr::null(), &mut session) })?;
-        Ok(Encoder { session, embedding_size: info.embedding_size as usize })
+        Ok(Encoder {
+            session,
+            embedding_size: info.embedding_size as usize,
+        })
     }
 
     /// One vector a sequence.
@@ -138,7 +144,10 @@ impl Encoder {
             bytes: (vectors.len() * size_of::<f32>()) as u64,
         };
         check(unsafe { vlt_run(self.session, &batch, &output, 1) })?;
-        Ok(vectors.chunks(self.embedding_size).map(<[f32]>::to_vec).collect())
+        Ok(vectors
+            .chunks(self.embedding_size)
+            .map(<[f32]>::to_vec)
+            .collect())
     }
 }
 
