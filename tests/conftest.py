@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cmake_build
 import pytest
 from headed_models import write_headed
 from model_folders import add_sentence_transformers, write_bert_folder
@@ -76,3 +77,11 @@ def headed(tiny_weights: Path, tmp_path: Path) -> Callable[..., Path]:
         return write_headed(tiny_weights, tmp_path / f"{name}.bin", name, **metadata)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def build_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build of the checkout, prepared once; a test builds in it the target that it needs."""
+    tree = tmp_path_factory.mktemp("build")
+    cmake_build.configure(tree)
+    return tree

@@ -5,23 +5,18 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import cmake_build
 import pytest
 from instruction_sets import INSTRUCTION_SETS
 
-ROOT = Path(__file__).resolve().parents[1]
 CANNOT_RUN_HERE = 77
 
 
 @pytest.fixture(scope="session")
-def kernel_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the test program from the checkout, once a session."""
-    build = tmp_path_factory.mktemp("kernel_tests")
-    options = ["-DVLT_BUILD_TESTS=ON", "-DVLT_CUDA=OFF"]
-    configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *options]
-    for command in (configure, ["cmake", "--build", str(build), "--target", "vlt_kernel_tests"]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return build / "vlt_kernel_tests"
+def kernel_tests(build_tree: Path) -> Path:
+    """The test program, built from the checkout."""
+    cmake_build.build(build_tree, "vlt_kernel_tests")
+    return build_tree / "vlt_kernel_tests"
 
 
 @pytest.mark.parametrize(
