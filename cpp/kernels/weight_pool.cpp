@@ -39,6 +39,7 @@ class HostWeightPool final : public WeightPool {
   void add_slab(uint64_t needed) {
     // A small model's first slab is as small as its first tensor asks, later ones are whole.
     const uint64_t slab = round_up(slabs_.empty() ? needed : std::max(needed, kSlab), kHugePage);
+    slabs_.reserve(slabs_.size() + 1);  // so that a slab is always kept
     auto* memory = static_cast<std::byte*>(std::aligned_alloc(kHugePage, slab));
     if (!memory) throw std::bad_alloc();
     slabs_.emplace_back(memory);

@@ -10,16 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "require.h"
 #include "vlt.h"
-
-#define REQUIRE(condition)                                                                    \
-  do {                                                                                        \
-    if (!(condition)) {                                                                       \
-      fprintf(stderr, "%s:%d: not so: %s (last error: %s)\n", __FILE__, __LINE__, #condition, \
-              vlt_last_error());                                                              \
-      exit(1);                                                                                \
-    }                                                                                         \
-  } while (0)
 
 /* The call must fail with this status, and the explanation must hold these words. */
 #define REQUIRE_FAILS(status, words, call)              \

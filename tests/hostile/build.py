@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 ALIGNMENT = 64
 
@@ -137,3 +139,7 @@ def encode(header: bytes, data: bytes) -> bytes:
 def good_file() -> bytes:
     """The tiny file, unspoilt."""
     return parts().encode()
+
+
+if __name__ == "__main__":  # for programs that need a model of any kind
+    Path(sys.argv[1]).write_bytes(good_file())

@@ -13,6 +13,7 @@
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
+#include <signal.h>
 #endif
 
 namespace vlt {
@@ -55,8 +56,26 @@ void after_fork_in_child() {
   if (const auto team = shared_team.lock()) team->abandon_threads();
 }
 void watch_forks() { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
+
+// Threads started in its scope take no signal: a program's handlers run on the program's threads.
+// What a thread does wrong itself (SIGSEGV) comes to it all the same.
+class NoSignals {
+ public:
+  NoSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  NoSignals(const NoSignals&) = delete;
+  NoSignals& operator=(const NoSignals&) = delete;
+
+ private:
+  sigset_t before_;
+};
 #else
 void watch_forks() {}
+struct NoSignals {};
 #endif
 
 // Whoever holds it may run a job or add threads. Waiting for it can be given up.
@@ -154,6 +173,7 @@ struct ThreadTeam::State {
   }
 
   void add_members(size_t count) {
+    const NoSignals no_signals;
     while (members.size() < count) {
       auto member = std::make_unique<Member>();
       const int worker = static_cast<int>(members.size()) + 1;
