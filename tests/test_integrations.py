@@ -16,6 +16,7 @@ from vlt.integrations.portable import Portable
 
 # Module of vlt.integrations, what it imports, the package that has it, the extra.
 MODULES = [
+    ("langchain", "langchain_core", "langchain-core", "langchain"),
     ("sklearn", "sklearn", "scikit-learn", "sklearn"),
 ]
 

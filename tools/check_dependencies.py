@@ -36,6 +36,7 @@ AT_LOAD = {"numpy", "vlt"}
 WHEN_NEEDED = {"scipy", "tokenizers", "torch"}
 # Modules for another library -> what they alone may import, and when they are loaded.
 INTEGRATIONS = {
+    Path("integrations/langchain.py"): {"langchain_core", "pydantic"},
     Path("integrations/sklearn.py"): {"sklearn"},
 }
 # Modules that may import ctypes -> what for.
