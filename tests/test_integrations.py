@@ -17,6 +17,7 @@ from vlt.integrations.portable import Portable
 # Module of vlt.integrations, what it imports, the package that has it, the extra.
 MODULES = [
     ("langchain", "langchain_core", "langchain-core", "langchain"),
+    ("llama_index", "llama_index.core", "llama-index-core", "llama-index"),
     ("sklearn", "sklearn", "scikit-learn", "sklearn"),
 ]
 

@@ -37,6 +37,7 @@ WHEN_NEEDED = {"scipy", "tokenizers", "torch"}
 # Modules for another library -> what they alone may import, and when they are loaded.
 INTEGRATIONS = {
     Path("integrations/langchain.py"): {"langchain_core", "pydantic"},
+    Path("integrations/llama_index.py"): {"llama_index"},
     Path("integrations/sklearn.py"): {"sklearn"},
 }
 # Modules that may import ctypes -> what for.
