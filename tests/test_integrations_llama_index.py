@@ -97,7 +97,7 @@ def test_prompts_and_options(tiny_weights: Path) -> None:
 
 def test_name_of_the_model(tiny_weights: Path) -> None:
     assert VltEmbedding(tiny_weights).model_name == str(tiny_weights)
-    assert VltEmbedding(tiny_weights, model_name="tiny").to_payload()["model_name"] == "tiny"
+    assert VltEmbedding(tiny_weights, model_name="tiny").model_name == "tiny"
 
 
 def test_wrong_settings_fail_at_once(
