@@ -79,6 +79,9 @@ FORBIDDEN = [
     ("python/vlt/packing.py", "import tokenizers", "only inside a function"),
     ("python/vlt/packing.py", "def f():\n    import pandas", "numpy and tokenizers alone"),
     ("python/vlt/packing.py", "class A:\n    import torch.nn", "only inside a function"),
+    ("python/vlt/packing.py", "import sklearn", "but for modules of integrations/"),
+    ("python/vlt/integrations/portable.py", "import sklearn", "but for modules of integrations/"),
+    ("python/vlt/integrations/sklearn.py", "import pandas", "but for modules of integrations/"),
 ]
 
 
@@ -98,6 +101,7 @@ ALLOWED = [
     ("cpp/model/utf8.h", "// #include <torch/script.h> is what no file here does"),
     ("python/vlt/packing.py", "if TYPE_CHECKING:\n    import pandas"),
     ("python/vlt/packing.py", "def f():\n    import tokenizers"),
+    ("python/vlt/integrations/sklearn.py", "from sklearn.utils import check_array"),
 ]
 
 

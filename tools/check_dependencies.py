@@ -34,6 +34,12 @@ FRAMEWORKS = ("ATen", "Python.h", "c10", "onnxruntime", "pybind11", "tensorflow"
 # once it is needed. torch and scipy only to hand results over to a caller who asked for theirs.
 AT_LOAD = {"numpy", "vlt"}
 WHEN_NEEDED = {"scipy", "tokenizers", "torch"}
+# Modules for another library -> what they alone may import, and when they are loaded.
+INTEGRATIONS = {
+    Path("integrations/langchain.py"): {"langchain_core", "pydantic"},
+    Path("integrations/llama_index.py"): {"llama_index"},
+    Path("integrations/sklearn.py"): {"sklearn"},
+}
 # Modules that may import ctypes -> what for.
 CTYPES_MODULES = {
     Path("_native.py"): "the bridge to libvlt",
@@ -93,11 +99,11 @@ def check_import(module: Path, name: str, in_function: bool) -> str | None:
     if name == "ctypes":
         allowed = " and ".join(map(str, CTYPES_MODULES))
         return None if module in CTYPES_MODULES else f"only {allowed} may import ctypes"
-    if name in sys.stdlib_module_names or name in AT_LOAD:
+    if name in sys.stdlib_module_names or name in AT_LOAD | INTEGRATIONS.get(module, set()):
         return None
     if name in WHEN_NEEDED:
         return None if in_function else f"{name} may be imported only inside a function"
-    return "the package depends on numpy and tokenizers alone"
+    return "the package depends on numpy and tokenizers alone, but for modules of integrations/"
 
 
 def check_python(root: Path) -> Iterator[str]:
