@@ -46,7 +46,7 @@ def build(
     linked: bool = True,
 ) -> Path:
     """Compiles a program; `linked` with the library, or left to look it up itself."""
-    link = [library(), f"-Wl,-rpath,{library().parent}"] if linked else []
+    link = [str(library()), f"-Wl,-rpath,{library().parent}"] if linked else []
     cc = compiler("CC", "cc")
     flags = [f"-std={standard}", *STRICT, f"-I{include}", "-pthread"]
     run(cc, *flags, source, *link, "-lm", "-ldl", "-o", program)

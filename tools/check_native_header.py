@@ -38,6 +38,7 @@ CONSTANT_TABLES = {
     "DTYPES": ("VLT_DTYPE_", "VLT_"),
     "OUTPUTS": ("VLT_OUTPUT_",),
     "MEMORY": ("VLT_MEMORY_",),
+    "LOG_LEVELS": ("VLT_LOG_",),
 }
 
 

@@ -78,6 +78,20 @@ enum {
  * library, valid until the next failing vlt call on this thread. */
 VLT_API const char* vlt_last_error(void);
 
+/* ---- Log -------------------------------------------------------------------------- */
+
+enum { VLT_LOG_WARNING = 1, VLT_LOG_INFO = 2, VLT_LOG_DEBUG = 3 };
+
+/* One message, without a line's end. Called on the thread whose call it is about, one thread at a
+ * time. It must not call vlt, nor throw. */
+typedef void (*vlt_log_function)(void* context, int32_t level, const char* message);
+
+/* Has the function called with what the library says besides errors, up to a level: what a caller
+ * should know (WARNING), what is loaded and created and which device it went to (INFO), how
+ * workspaces grow and batches are cut (DEBUG). NULL: silence, as at the start. One function serves
+ * the process; the one before is not called any more once this returns. */
+VLT_API vlt_status vlt_set_log(vlt_log_function function, void* context, int32_t level);
+
 /* ---- Model: immutable weights on one device. Any number of threads may share one. */
 
 typedef struct vlt_model vlt_model; /* reference-counted: a session keeps its model alive */

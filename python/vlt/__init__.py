@@ -30,6 +30,7 @@ from .errors import (
     VltError,
 )
 from .fill_mask import FillMask
+from .log import disable_logging, enable_logging
 from .packed_array import PackedArray
 from .packing import PackedIds, pack
 from .question_answerer import QuestionAnswerer
@@ -66,6 +67,8 @@ __all__ = [
     "__version__",
     "build_info",
     "convert",
+    "disable_logging",
+    "enable_logging",
     "from_transformers",
     "pack",
 ]

@@ -30,6 +30,8 @@ import numpy as np
 from . import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 ABI_VERSION = 1
@@ -49,6 +51,7 @@ OUTPUTS = {
     "sparse": 6,
 }
 MEMORY = {"host": 0, "device": 1}
+LOG_LEVELS = {"warning": 1, "info": 2, "debug": 3}
 
 EXCEPTIONS: dict[int, type[errors.VltError]] = {
     1: errors.InvalidArgumentError,
@@ -165,11 +168,14 @@ class VltOutput(ctypes.Structure):
     ]
 
 
+LogFunction = CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
+
 # name -> (result, arguments). A handle is a c_void_p, an out_* handle a pointer to one.
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "vlt_abi_version": (c_int32, []),
     "vlt_build_info": (c_char_p, []),
     "vlt_last_error": (c_char_p, []),
+    "vlt_set_log": (c_int32, [LogFunction, c_void_p, c_int32]),
     "vlt_model_load": (c_int32, [c_char_p, POINTER(VltModelOptions), POINTER(c_void_p)]),
     "vlt_model_load_memory": (
         c_int32,
@@ -293,6 +299,21 @@ def pointer_to(array: NDArray[np.int32] | DeviceSpan | None) -> Any:
     if array.dtype != np.int32 or not array.flags.c_contiguous:
         raise TypeError(f"a contiguous int32 array is needed here, not {array.dtype}")
     return array.ctypes.data_as(POINTER(c_int32))
+
+
+# What the library calls: it must live as long as it is set.
+_log_function: Any = LogFunction()
+
+
+def set_log(function: Callable[[int, str], None] | None, level: str) -> None:
+    """Have `function(level, message)` called with what the library says; None: silence."""
+    global _log_function
+    if function is None:
+        new = LogFunction()
+    else:
+        new = LogFunction(lambda _, number, text: function(number, text.decode("utf-8", "replace")))
+    check(LIBRARY.vlt_set_log(new, None, LOG_LEVELS[level]))
+    _log_function = new
 
 
 def build_info() -> dict[str, Any]:

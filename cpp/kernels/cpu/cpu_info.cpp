@@ -1,9 +1,9 @@
 #include "kernels/cpu/cpu_info.h"
 
 #include <algorithm>
-#include <cmath>
-#include <fstream>
 #include <thread>
+
+#include "kernels/cpu/cpu_quota.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -18,18 +18,6 @@ int cores_in_affinity_mask() {
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
 #endif
   return static_cast<int>(std::thread::hardware_concurrency());
-}
-
-// Cores' worth of time that cgroup v2 or v1 grants, rounded up; 0 where there is no limit.
-int cores_in_cgroup_quota() {
-  double quota = -1, period = 0;
-  std::string first;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> first >> period) {
-    if (first != "max") quota = std::strtod(first.c_str(), nullptr);
-  } else if (std::ifstream v1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"); v1 >> quota) {
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  }
-  return quota > 0 && period > 0 ? static_cast<int>(std::ceil(quota / period)) : 0;
 }
 
 }  // namespace

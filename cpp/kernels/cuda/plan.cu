@@ -183,7 +183,7 @@ __device__ inline void add_up(PlanCounters& counters, BatchState* state) {
 }
 
 // Shared memory: the counters, then num_cached starts.
-__global__ void __launch_bounds__(kPlanThreads) plan_kernel(PlanArguments args, int num_cached) {
+__global__ void __launch_bounds__(kPlanThreads, 1) plan_kernel(PlanArguments args, int num_cached) {
   __shared__ PlanCounters counters;
   extern __shared__ int32_t cache[];
   const int thread = static_cast<int>(threadIdx.x);
