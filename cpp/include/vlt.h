@@ -13,7 +13,9 @@
  *              longer struct than the library knows is accepted only if the rest is
  *              zero, a shorter one reads as if the rest were zero; what the library
  *              fills in is cut or filled up with zeros to the caller's size.
- *   Threads    Stated per handle below.
+ *   Versions   What clients of older and newer headers may rely on is in docs/ABI.md: within
+ *              one VLT_ABI_VERSION things are added and nothing changes its meaning.
+ *   Threads    Stated per handle below. Threads that the library starts take no signals.
  *   Fork       Models and sessions on the CPU work in the child too, if no call on them
  *              was in progress in the parent. Threads are started anew at the first run.
  *              CUDA does not survive a fork: where a process that forks has loaded a
