@@ -26,7 +26,7 @@ class MemorySource {
   virtual void unreserve(std::byte* base, uint64_t bytes) noexcept = 0;
 };
 
-// Pages of the host, by mmap. Stateless; lives as long as the process.
+// Pages of the host. Stateless; lives as long as the process. In host_memory_SYSTEM.cpp.
 MemorySource& host_memory();
 
 // An embedder's own allocator. allocate returns null when it has no memory; both get the context.

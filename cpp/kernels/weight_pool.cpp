@@ -1,7 +1,6 @@
 // Memory for prepared weights on the host: arrays cut from large slabs, so that even a small model
 // sits in huge pages.
 #include <algorithm>
-#include <cstdlib>
 #include <new>
 
 #include "kernels/backend.h"
@@ -15,6 +14,7 @@ namespace {
 
 constexpr uint64_t kCacheLine = 64;
 constexpr uint64_t kHugePage = uint64_t{2} << 20;
+constexpr std::align_val_t kAlignment{kHugePage};
 constexpr uint64_t kSlab = uint64_t{16} << 20;
 
 uint64_t round_up(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
@@ -33,15 +33,14 @@ class HostWeightPool final : public WeightPool {
 
  private:
   struct Free {
-    void operator()(std::byte* p) const noexcept { std::free(p); }
+    void operator()(std::byte* p) const noexcept { operator delete(p, kAlignment); }
   };
 
   void add_slab(uint64_t needed) {
     // A small model's first slab is as small as its first tensor asks, later ones are whole.
     const uint64_t slab = round_up(slabs_.empty() ? needed : std::max(needed, kSlab), kHugePage);
     slabs_.reserve(slabs_.size() + 1);  // so that a slab is always kept
-    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kHugePage, slab));
-    if (!memory) throw std::bad_alloc();
+    auto* memory = static_cast<std::byte*>(operator new(slab, kAlignment));
     slabs_.emplace_back(memory);
 #if defined(__linux__)
     // Weights are streamed once per row block: this is 512 times fewer TLB misses.

@@ -33,6 +33,8 @@ const std::vector<const KernelTable*>& built_kernel_tables() {
 #if defined(__x86_64__)
     &kAvx512Kernels,
     &kAvx2Kernels,
+#elif defined(__aarch64__)
+    &kNeonKernels,
 #endif
     &kPortableKernels
   };
@@ -48,6 +50,8 @@ bool is_supported(const KernelTable& table) {
            __builtin_cpu_supports("fma");
   if (&table == &kAvx2Kernels)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(__aarch64__)
+  if (&table == &kNeonKernels) return true;  // part of every AArch64
 #endif
   return &table == &kPortableKernels;
 }

@@ -30,14 +30,14 @@ inline void activate_tile(Activation activation, float* out, int64_t stride, int
 
 // How many panels one tile spans, so that few rows still fill the registers with sums.
 inline int64_t panels_per_tile(int64_t strip_rows) {
-  if (strip_rows * 8 <= kStripRows * kPanelVectors) return 4;
-  if (strip_rows * 4 <= kStripRows * kPanelVectors) return 2;
+  if (strip_rows * 4 <= kStripRows) return 4;
+  if (strip_rows * 2 <= kStripRows) return 2;
   return 1;
 }
 
 inline void run_full_tile(int64_t panels, int64_t rows, const Tile& tile) {
-  constexpr int kRows2 = kStripRows * kPanelVectors / 4;
-  constexpr int kRows4 = kStripRows * kPanelVectors / 8;
+  constexpr int kRows2 = kStripRows / 2;
+  constexpr int kRows4 = kStripRows / 4;
   if (panels == 4) {
     run_tile<kRows4, 4 * kPanelVectors>(rows, tile);
   } else if (panels == 2) {

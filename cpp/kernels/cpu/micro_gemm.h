@@ -4,10 +4,11 @@
 //               (+ what out held) (+ bias[j]) (+ residual[i][j])
 //
 // Mapping    M·V accumulators stay in registers for the whole k loop; each k loads V vectors of the
-//            panel once and broadcasts M inputs straight from memory. `in` is not packed.
-// Registers  AVX-512: 14 × 2 accumulators + 2 + 1 of 32. AVX2 and SSE: 6 × 2 + 2 + 1 of 16.
-//            Few rows take several panels at once (V = 4, 8), to have ≥ 8 independent sums: two
-//            multiply-adds a cycle times four cycles of latency.
+//            panel and M inputs once each, straight from memory. `in` is not packed.
+// Registers  AVX-512: 14 × 2 accumulators + 2 + 1 of 32. AVX2 and SSE: 6 × 2 + 2 + 1 of 16. NEON:
+//            6 × 4 + 4 + 1 of 32: 10 loads for 24 multiply-adds, where 14 × 2 has 16 for 28, and
+//            a panel's row is a cache line. Few rows take two or four panels at once, to have ≥ 8
+//            independent sums: two multiply-adds a cycle times four cycles of latency.
 // Roofline   14 × 32 does 28 multiply-adds on 16 loads of k: bound by arithmetic from L2 on.
 // Numerics   Each element is the sum, in order, of sums of kSumLength products, k ascending. That
 //            does not depend on M or V, so tile shapes never change bits.
@@ -18,16 +19,17 @@
 
 namespace vlt::VLT_KERNELS {
 
-constexpr int kPanelVectors = 2;
+constexpr int kPanelVectors = Vec::kRegisters == 32 && Vec::kLanes == 4 ? 4 : 2;
 constexpr int kPanelWidth = kPanelVectors * Vec::kLanes;
-constexpr int kStripRows = Vec::kLanes == 16 ? 14 : 6;
+// The most for which accumulators, a row of the panel and one input fit the registers.
+constexpr int kStripRows = (Vec::kRegisters - kPanelVectors - 1) / kPanelVectors;
 
 inline int64_t num_panels(int64_t cols) { return (cols + kPanelWidth - 1) / kPanelWidth; }
 
 // One running sum of K products errs by about √(K/2) roundings, sums of 128 by √64 at most plus a
 // few: BERT-base's states are then twice as exact, for 2 % more time. Without a fused multiply-add
-// (four lanes) every step rounds twice.
-constexpr int64_t kSumLength = Vec::kLanes == 4 ? 64 : 128;
+// every step rounds twice.
+constexpr int64_t kSumLength = Vec::kFusesMultiplyAdd ? 128 : 64;
 
 struct Tile {
   const float* in;
@@ -54,26 +56,42 @@ inline void micro_gemm(const Tile& t) {
     Vec sum[M][V];
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int j = 0; j < V; ++j) sum[i][j] = zero();
 
     for (int64_t k = begin; k < end; ++k, panel += kPanelWidth) {
-      Vec column[V];
-#pragma GCC unroll 8
-      for (int j = 0; j < V; ++j)
-        column[j] =
-            load(panel + (j / kPanelVectors) * t.panel_stride + (j % kPanelVectors) * Vec::kLanes);
+      const auto column = [&](int j) {
+        return load(panel + (j / kPanelVectors) * t.panel_stride +
+                    (j % kPanelVectors) * Vec::kLanes);
+      };
+      // Whichever are fewer wait in registers, inputs or columns. A product that is rounded before
+      // it is added takes a register more, which 3 inputs beside 12 sums do not leave.
+      if constexpr (M < V && Vec::kFusesMultiplyAdd) {
+        Vec x[M];
 #pragma GCC unroll 16
-      for (int i = 0; i < M; ++i) {
-        const Vec x = broadcast(t.in[i * t.in_stride + k]);
-#pragma GCC unroll 8
-        for (int j = 0; j < V; ++j) sum[i][j] = fma(x, column[j], sum[i][j]);
+        for (int i = 0; i < M; ++i) x[i] = broadcast(t.in[i * t.in_stride + k]);
+#pragma GCC unroll 16
+        for (int j = 0; j < V; ++j) {
+          const Vec c = column(j);
+#pragma GCC unroll 16
+          for (int i = 0; i < M; ++i) sum[i][j] = fma(x[i], c, sum[i][j]);
+        }
+      } else {
+        Vec c[V];
+#pragma GCC unroll 16
+        for (int j = 0; j < V; ++j) c[j] = column(j);
+#pragma GCC unroll 16
+        for (int i = 0; i < M; ++i) {
+          const Vec x = broadcast(t.in[i * t.in_stride + k]);
+#pragma GCC unroll 16
+          for (int j = 0; j < V; ++j) sum[i][j] = fma(x, c[j], sum[i][j]);
+        }
       }
     }
 
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int j = 0; j < V; ++j) {
         float* out = t.out + i * t.out_stride + j * Vec::kLanes;
         Vec y = sum[i][j];

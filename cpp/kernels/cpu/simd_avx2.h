@@ -10,6 +10,8 @@ namespace vlt::VLT_KERNELS {
 struct Vec {
   __m256 v;
   static constexpr int kLanes = 8;
+  static constexpr int kRegisters = 16;
+  static constexpr bool kFusesMultiplyAdd = true;
 };
 
 inline Vec zero() { return {_mm256_setzero_ps()}; }

@@ -10,6 +10,8 @@ namespace vlt::VLT_KERNELS {
 struct Vec {
   __m512 v;
   static constexpr int kLanes = 16;
+  static constexpr int kRegisters = 32;
+  static constexpr bool kFusesMultiplyAdd = true;
 };
 
 inline Vec zero() { return {_mm512_setzero_ps()}; }

@@ -12,6 +12,8 @@ using IntLanes = int32_t __attribute__((vector_size(16)));
 struct Vec {
   Lanes v;
   static constexpr int kLanes = 4;
+  static constexpr int kRegisters = 16;  // those of SSE2, whatever the target has
+  static constexpr bool kFusesMultiplyAdd = false;
 };
 
 inline Vec zero() { return {Lanes{0, 0, 0, 0}}; }

@@ -29,6 +29,8 @@ constexpr std::chrono::milliseconds kTurnPatience{5};
 void pause_briefly() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");  // waits about as long as x86's pause; AArch64's yield does nothing
 #else
   std::this_thread::yield();
 #endif
