@@ -13,8 +13,11 @@ import vlt
 VARIABLE = "VLT_CPU_ISA"  # read when a model is loaded
 
 # The library's own list, so that a new instruction set is tested as soon as it is built.
-INSTRUCTION_SETS: tuple[str, ...] = tuple(vlt.build_info()["instruction_sets"])
+_BUILT: tuple[str, ...] = tuple(vlt.build_info()["instruction_sets"])
+# Those whose float32 is their own.
+INSTRUCTION_SETS = tuple(name for name in _BUILT if not name.endswith("_bf16"))
 FAST = tuple(name for name in INSTRUCTION_SETS if name != "reference")
+BFLOAT16 = tuple(name for name in _BUILT if name != "reference")
 
 
 def open_encoder(path: Path, instruction_set: str, **options: Any) -> vlt.Encoder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cmake_build
 import pytest
-from instruction_sets import INSTRUCTION_SETS
+from instruction_sets import BFLOAT16, INSTRUCTION_SETS
 
 CANNOT_RUN_HERE = 77
 
@@ -19,10 +19,13 @@ def kernel_tests(build_tree: Path) -> Path:
     return build_tree / "vlt_kernel_tests"
 
 
-@pytest.mark.parametrize(
-    "operation", ["linear", "attention", "relative", "rows", "moves", "red_zones"]
-)
-@pytest.mark.parametrize("backend", INSTRUCTION_SETS)
+FLOAT32_OPERATIONS = ("linear", "attention", "relative", "rows", "moves", "red_zones")
+CASES = [(name, operation) for name in INSTRUCTION_SETS for operation in FLOAT32_OPERATIONS]
+# What weights go into.
+CASES += [(f"{name}:bfloat16", operation) for name in BFLOAT16 for operation in ("linear", "rows")]
+
+
+@pytest.mark.parametrize(("backend", "operation"), CASES)
 def test_kernels_match_the_reference(kernel_tests: Path, backend: str, operation: str) -> None:
     done = subprocess.run(
         [kernel_tests, backend, operation], capture_output=True, text=True, check=False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+
 _SENTENCE = "The harbour was quiet until the ferry came in, and then everybody spoke at once. "
 
 TEXTS: tuple[str, ...] = (
@@ -80,3 +83,21 @@ TEXTS: tuple[str, ...] = (
     # Text that spells the tokenizer's own special tokens.
     "[CLS] is not [SEP] here, nor is [MASK], [PAD] or [UNK]; ##ing",
 )
+
+
+def many_texts(count: int) -> list[str]:
+    """TEXTS, and what Python's own modules say of their functions: short, long, with code in it."""
+    texts = dict.fromkeys(TEXTS)
+    for name in ("argparse", "collections", "datetime", "difflib", "email.message", "logging"):
+        for _, member in inspect.getmembers(importlib.import_module(name)):
+            if inspect.isclass(member) or inspect.isfunction(member):
+                texts.update(dict.fromkeys(_paragraphs(member)))
+    if len(texts) < count:
+        raise ValueError(f"there are {len(texts)} texts, not {count}")
+    return list(texts)[:count]
+
+
+def _paragraphs(member: object) -> list[str]:
+    members = [member, *(value for _, value in inspect.getmembers(member))]
+    docs = [inspect.getdoc(each) or "" for each in members if callable(each)]
+    return [" ".join(part.split()) for doc in docs for part in doc.split("\n\n") if len(part) > 20]

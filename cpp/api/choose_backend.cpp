@@ -13,15 +13,16 @@ namespace {
 std::unique_ptr<Backend> choose_cpu(const vlt_model_options& options) {
   require(options.device_index == 0,
           "device_index is " + std::to_string(options.device_index) + "; the CPU is device 0");
-  if (options.compute_type == VLT_FLOAT16 || options.compute_type == VLT_BFLOAT16)
-    throw Error(Status::kUnsupported,
-                std::string("compute type ") +
-                    (options.compute_type == VLT_FLOAT16 ? "float16" : "bfloat16") +
-                    ": the CPU backend computes in float32; use VLT_FLOAT32 or VLT_DTYPE_AUTO");
+  if (options.compute_type == VLT_FLOAT16)
+    throw Error(
+        Status::kUnsupported,
+        "compute type float16: the CPU backend computes with weights of float32 or bfloat16; "
+        "use VLT_FLOAT32, VLT_BFLOAT16 or VLT_DTYPE_AUTO");
 
   const char* forced = std::getenv("VLT_CPU_ISA");
   const std::string name = forced ? forced : "";
-  BackendChoice choice = choose_cpu_backend(name);
+  BackendChoice choice = choose_cpu_backend(
+      name, options.compute_type == VLT_BFLOAT16 ? DType::kBFloat16 : DType::kFloat32);
   require(choice.problem != BackendProblem::kUnknownName,
           "the environment variable VLT_CPU_ISA is '" + name + "'; it must be one of " +
               joined(cpu_backend_names(), ""));

@@ -75,11 +75,12 @@ void add_output(const vlt_output& output, int32_t index, const vlt::Model& model
   const std::string name = "outputs[" + std::to_string(index) + "]";
   const vlt::OutputKind kind = kind_of(output.kind, name);
   const int32_t type = output.dtype == VLT_DTYPE_AUTO ? VLT_FLOAT32 : output.dtype;
-  require(type == VLT_FLOAT32 || (kind == vlt::OutputKind::kHidden &&
-                                  type == vlt::type_of(model.backend().compute_type())),
-          name + ".dtype is " + std::to_string(output.dtype) +
-              "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32, or for hidden states the model's "
-              "compute type");
+  require(
+      type == VLT_FLOAT32 || (kind == vlt::OutputKind::kHidden &&
+                              type == vlt::type_of(model.backend().activation_type())),
+      name + ".dtype is " + std::to_string(output.dtype) +
+          "; it must be VLT_DTYPE_AUTO or VLT_FLOAT32, or for hidden states on a GPU the model's "
+          "compute type");
   check_memory(name, output.memory, model);
   check_head(kind, name, model, batch);
   const vlt::RowCounts counts{batch.num_tokens, batch.num_sequences, batch.num_chosen};
@@ -113,10 +114,10 @@ vlt_status vlt_run(vlt_session* session, const vlt_packed_batch* batch, const vl
       // Before anything else of it is read: with other sizes it is not where it was looked for.
       uint32_t size = 0;
       std::memcpy(&size, output, sizeof(size));
-      require(size == outputs->struct_size,
-              "outputs[" + std::to_string(i) + "].struct_size is " + std::to_string(size) +
-                  ", but outputs[0] has " + std::to_string(outputs->struct_size) +
-                  "; they must be equal");
+      require(size == outputs->struct_size, "outputs[" + std::to_string(i) + "].struct_size is " +
+                                                std::to_string(size) + ", but outputs[0] has " +
+                                                std::to_string(outputs->struct_size) +
+                                                "; they must be equal");
       const vlt_output known = vlt::read_struct(output, "vlt_output");
       add_output(known, i, session->session->model(), b, wanted);
     }

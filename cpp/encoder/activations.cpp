@@ -63,7 +63,7 @@ void ActivationPlan::set_shapes(const Architecture& a, const Backend& backend) {
 
 ActivationPlan::ActivationPlan(const Architecture& a, const Backend& backend,
                                uint64_t red_zone_bytes)
-    : dtype_(backend.compute_type()) {
+    : dtype_(backend.activation_type()) {
   set_shapes(a, backend);
   std::array<std::pair<Op, Op>, kNumBuffers> lives;
   // kDown writes the next layer's states while it still reads `attended`, so states never rest.

@@ -106,8 +106,10 @@ typedef struct vlt_model_options {
   int32_t device_type;  /* VLT_DEVICE_*; AUTO: CUDA where it is usable, otherwise the CPU, unless
                            the environment variable VLT_DEVICE (cpu, cuda) decides */
   int32_t device_index; /* ordinal among devices of that type; the CPU has only 0 */
-  int32_t compute_type; /* of weights and activations; sums are float32. CUDA: AUTO means
-                           VLT_FLOAT16. The CPU offers VLT_FLOAT32. */
+  int32_t compute_type; /* of weights and products; sums are float32. CUDA: of activations too, and
+                           AUTO means VLT_FLOAT16. The CPU offers VLT_FLOAT32 and VLT_BFLOAT16,
+                           which halves the weights and, where the CPU multiplies bfloat16 (Zen 4,
+                           Cooper Lake and later), most of the time. */
 } vlt_model_options;
 
 typedef struct vlt_model_info {
@@ -270,7 +272,7 @@ enum {
 typedef struct vlt_output {
   uint32_t struct_size;
   int32_t kind;   /* VLT_OUTPUT_* */
-  int32_t dtype;  /* VLT_DTYPE_AUTO or VLT_FLOAT32; HIDDEN also the model's compute type */
+  int32_t dtype;  /* VLT_DTYPE_AUTO or VLT_FLOAT32; HIDDEN on CUDA also the compute type */
   void* data;     /* may be NULL when the output has no element */
   uint64_t bytes; /* size of data; too small is VLT_INVALID_ARGUMENT */
   int32_t memory; /* VLT_MEMORY_* */

@@ -198,8 +198,10 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual const char* name() const = 0;
-  // Of the matrix products, the tables and the activations.
+  // Of the matrix products and the tables.
   virtual DType compute_type() const = 0;
+  // Of what operations read and write.
+  virtual DType activation_type() const { return compute_type(); }
   virtual std::unique_ptr<WeightPool> create_weight_pool() const = 0;
 
   // Each copies from host memory into the pool, in the layout its kernels want; the source is not
@@ -224,7 +226,7 @@ class Backend {
 class HostBackend : public Backend {
  public:
   const HostBackend* as_host() const final { return this; }
-  DType compute_type() const override { return DType::kFloat32; }
+  DType activation_type() const final { return DType::kFloat32; }
   std::unique_ptr<WeightPool> create_weight_pool() const override;
   const void* prepare_table(const float* values, int64_t count, WeightPool& pool) const override;
   const float* prepare_vector(const float* values, int64_t count, WeightPool& pool) const override;

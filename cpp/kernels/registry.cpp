@@ -11,7 +11,7 @@ namespace vlt {
 
 std::vector<std::string> cpu_backend_names() {
   std::vector<std::string> names;
-  for (const KernelTable* table : built_kernel_tables()) names.emplace_back(table->name);
+  for (const InstructionSet& set : instruction_sets()) names.emplace_back(set.name);
   names.emplace_back("reference");
   return names;
 }
@@ -32,13 +32,17 @@ CudaChoice choose_cuda_backend(int, DType) {
 std::vector<std::string> cuda_architectures() { return {}; }
 #endif
 
-BackendChoice choose_cpu_backend(const std::string& name) {
-  if (name == "reference") return {make_reference_backend(), BackendProblem::kNone};
-  bool known = name.empty();
-  for (const KernelTable* table : built_kernel_tables()) {
-    if (!name.empty() && name != table->name) continue;
+BackendChoice choose_cpu_backend(const std::string& name, DType compute_type) {
+  if (name == "reference" && compute_type == DType::kFloat32)
+    return {make_reference_backend(), BackendProblem::kNone};
+  const bool bfloat16 = compute_type == DType::kBFloat16;
+  bool known = name.empty() || name == "reference";
+  for (const InstructionSet& set : instruction_sets()) {
+    if (name.empty() ? set.is_for_bfloat16() && !bfloat16 : name != set.name) continue;
     known = true;
-    if (is_supported(*table)) return {make_cpu_backend(*table), BackendProblem::kNone};
+    if (!set.supported) continue;
+    const LinearKernel* linear = bfloat16 ? set.linear_bfloat16 : &set.table->linear;
+    return {make_cpu_backend({set.name, set.table, linear, compute_type}), BackendProblem::kNone};
   }
   return {nullptr, known ? BackendProblem::kNotOnThisMachine : BackendProblem::kUnknownName};
 }

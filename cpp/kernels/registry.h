@@ -32,7 +32,8 @@ CudaChoice choose_cuda_backend(int device_index, DType compute_type);
 // Architectures that kernels were compiled for, "80" or "90a"; empty without CUDA.
 std::vector<std::string> cuda_architectures();
 
-// The named CPU backend, or the best this machine can run where the name is empty.
-BackendChoice choose_cpu_backend(const std::string& name);
+// The named CPU backend, or the best this machine can run where the name is empty. compute_type:
+// kFloat32 or kBFloat16, in which weights are held; there is no reference backend for the latter.
+BackendChoice choose_cpu_backend(const std::string& name, DType compute_type = DType::kFloat32);
 
 }  // namespace vlt

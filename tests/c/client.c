@@ -97,8 +97,8 @@ static void check_option_errors(const char* path) {
   options.device_index = 1;
   REQUIRE_FAILS(VLT_INVALID_ARGUMENT, "device_index", vlt_model_load(path, &options, &model));
   options.device_index = 0;
-  options.compute_type = VLT_BFLOAT16;
-  REQUIRE_FAILS(VLT_UNSUPPORTED, "float32", vlt_model_load(path, &options, &model));
+  options.compute_type = VLT_FLOAT16;
+  REQUIRE_FAILS(VLT_UNSUPPORTED, "bfloat16", vlt_model_load(path, &options, &model));
 }
 
 static void check_model(vlt_model* model) {

@@ -1,14 +1,18 @@
-// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND [TEST], where TEST is one of the
-// names below.
+// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND[:bfloat16] [TEST], where TEST is one
+// of the names below. With :bfloat16 weights are held so.
 // Exit status: 0 all passed, 1 some failed, 2 wrong usage, 77 this machine cannot run the backend.
 #include "harness.h"
 
 int main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
-    std::printf("usage: vlt_kernel_tests BACKEND [TEST]\n");
+    std::printf("usage: vlt_kernel_tests BACKEND[:bfloat16] [TEST]\n");
     return 2;
   }
-  const vlt::BackendChoice choice = vlt::choose_cpu_backend(argv[1]);
+  const std::string suffix = ":bfloat16", given = argv[1];
+  const bool bfloat16 = given.ends_with(suffix);
+  const vlt::BackendChoice choice =
+      vlt::choose_cpu_backend(bfloat16 ? given.substr(0, given.size() - suffix.size()) : given,
+                              bfloat16 ? vlt::DType::kBFloat16 : vlt::DType::kFloat32);
   if (choice.problem == vlt::BackendProblem::kNotOnThisMachine) return 77;
   if (!choice.backend) {
     std::printf("no backend is named %s\n", argv[1]);

@@ -37,11 +37,14 @@ struct LinearCase {
 
   LinearCase(const Shape& s, const HostBackend& backend)
       : shape(s),
-        weight(random_floats(s.outputs * s.inputs, 1, 1 / std::sqrt(static_cast<float>(s.inputs)))),
+        weight(as_stored(
+            random_floats(s.outputs * s.inputs, 1, 1 / std::sqrt(static_cast<float>(s.inputs))),
+            backend)),
         bias(random_floats(s.outputs, 2)),
         norm_weight(random_floats(s.outputs, 5, 0.3f, 1)),
         norm_bias(random_floats(s.outputs, 6)),
-        in(s.rows, s.inputs, backend.row_stride(s.inputs), random_floats(s.rows * s.inputs, 3)),
+        in(s.rows, s.inputs, backend.row_stride(s.inputs),
+           as_stored(random_floats(s.rows * s.inputs, 3), backend)),
         residual(s.rows, s.outputs, backend.row_stride(s.outputs),
                  random_floats(s.rows * s.outputs, 4)),
         norm{norm_weight.data(), norm_bias.data(), 1e-12f} {}
@@ -195,6 +198,35 @@ void check_log_relu(const HostBackend& backend, Report& report) {
   report.check("log_relu NaN", std::isnan(out.view().row(0)[0]), "NaN did not stay");
 }
 
+// Weights of bfloat16 are the nearest to what was given, of two as near the even one. Inputs are
+// rounded so too, or not at all.
+void check_rounding(const HostBackend& backend, Report& report) {
+  // Above 1 a bfloat16 has steps of 2^-7: halfway, halfway to an odd one, nearer to one, below half.
+  const std::vector<float> values = {1, 1 + 0x1p-8f, 1 + 0x3p-8f, 1 + 0x3p-9f, -1 - 0x1p-8f,
+                                     0, 1 + 0x1p-9f};
+  const std::vector<float> rounded = {1, 1, 1 + 0x1p-6f, 1 + 0x1p-7f, -1, 0, 1};
+  const std::unique_ptr<WeightPool> pool = backend.create_weight_pool();
+  const auto count = static_cast<int64_t>(values.size());
+  const auto run = [&](const LinearWeights& weights, GuardedMatrix& in, GuardedMatrix& out) {
+    run_together(backend, 1, 1, 16, [&](Operations& operations) {
+      operations.linear(in.view(), weights, Activation::kIdentity, out.view());
+    });
+  };
+  GuardedMatrix one(1, 1, 1, {1.0f}), weights_out(1, count, count);
+  run(backend.prepare_linear(values.data(), nullptr, count, 1, *pool), one, weights_out);
+  const float unit = 1;
+  GuardedMatrix in(count, 1, 1, values), inputs_out(count, 1, 2);
+  run(backend.prepare_linear(&unit, nullptr, 1, 1, *pool), in, inputs_out);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
+    const float weight = weights_out.view().row(0)[i], input = inputs_out.view().row(i)[0];
+    const std::string what = "rounding " + std::to_string(values[at]);
+    report.check(what + " as weight", weight == rounded[at], "was rounded to another number");
+    report.check(what + " as input", input == rounded[at] || input == values[at],
+                 "was rounded to another number");
+  }
+}
+
 }  // namespace
 
 int test_linear(const HostBackend& backend) {
@@ -208,7 +240,10 @@ int test_linear(const HostBackend& backend) {
       check_linear(backend, *reference, c, static_cast<Activation>(activation), report);
     check_norm(backend, *reference, c, report);
   }
-  check_log_relu(backend, report);
+  if (backend.compute_type() == DType::kBFloat16)
+    check_rounding(backend, report);
+  else  // its inputs have all bits of a float32
+    check_log_relu(backend, report);
   for (const Shape& s : {Shape{31, 96, 40}, Shape{17, 70, 1600}, Shape{9, 33, 769}})
     report.check("rows are independent " + describe(s, 1, 0), rows_are_independent(backend, s),
                  "a row's bits depend on the others");

@@ -20,9 +20,10 @@ Sequences sequences() {
 void check_embedding(const HostBackend& backend, const HostBackend& reference, Report& report,
                      int64_t cols) {
   constexpr int32_t kVocabulary = 50, kOffset = 2;
-  const auto word = random_floats(kVocabulary * cols, 1), position = random_floats(70 * cols, 2),
-             type = random_floats(2 * cols, 3), weight = random_floats(cols, 4, 0.3f, 1),
-             bias = random_floats(cols, 5);
+  const auto word = as_stored(random_floats(kVocabulary * cols, 1), backend),
+             position = as_stored(random_floats(70 * cols, 2), backend),
+             type = as_stored(random_floats(2 * cols, 3), backend),
+             weight = random_floats(cols, 4, 0.3f, 1), bias = random_floats(cols, 5);
   std::vector<int32_t> ids, types;
   for (int32_t t = 0; t < kTokens; ++t) ids.push_back(t * 7 % kVocabulary), types.push_back(t % 2);
   Sequences s = sequences();
@@ -30,15 +31,19 @@ void check_embedding(const HostBackend& backend, const HostBackend& reference, R
   for (const int optional : {0, 1, 2, 3}) {
     const bool with_types = optional & 1, with_positions = optional & 2;
     s.token_types = with_types ? types.data() : nullptr;
-    EmbeddingTables tables;
-    tables.word = word.data();
-    tables.position = with_positions ? position.data() : nullptr;
-    tables.token_type = with_types ? type.data() : nullptr;
-    tables.vocab_size = kVocabulary;
-    tables.num_token_types = with_types ? 2 : 0;
-    tables.position_offset = kOffset;
-    tables.norm = {weight.data(), bias.data(), 1e-5f};
     const auto run = [&](const HostBackend& b, int workers, GuardedMatrix& out) {
+      const std::unique_ptr<WeightPool> pool = b.create_weight_pool();
+      const auto prepare = [&](const std::vector<float>& values) {
+        return b.prepare_table(values.data(), static_cast<int64_t>(values.size()), *pool);
+      };
+      EmbeddingTables tables;
+      tables.word = prepare(word);
+      tables.position = with_positions ? prepare(position) : nullptr;
+      tables.token_type = with_types ? prepare(type) : nullptr;
+      tables.vocab_size = kVocabulary;
+      tables.num_token_types = with_types ? 2 : 0;
+      tables.position_offset = kOffset;
+      tables.norm = {weight.data(), bias.data(), 1e-5f};
       run_together(b, workers, 65, 16,
                    [&](Operations& o) { o.embed_layernorm(s, tables, out.view()); });
     };

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <bit>
 #include <cfenv>
 #include <vector>
 
@@ -35,7 +36,7 @@ class DefaultFloatingPoint {
 
 class CpuStream final : public Stream {
  public:
-  CpuStream(const KernelTable& kernels, int num_workers)
+  CpuStream(const CpuKernels& kernels, int num_workers)
       : kernels_(kernels),
         num_workers_(num_workers),
         team_(num_workers > 1 ? ThreadTeam::shared(num_workers) : nullptr) {}
@@ -62,31 +63,47 @@ class CpuStream final : public Stream {
   }
 
  private:
-  const KernelTable& kernels_;
+  const CpuKernels kernels_;
   const int num_workers_;
   const std::shared_ptr<ThreadTeam> team_;
 };
 
 class CpuBackend final : public HostBackend {
  public:
-  explicit CpuBackend(const KernelTable& kernels) : kernels_(kernels) {}
+  explicit CpuBackend(const CpuKernels& kernels)
+      : kernels_(kernels), table_(*kernels.table), linear_(*kernels.linear) {}
 
   const char* name() const override { return kernels_.name; }
+  DType compute_type() const override { return kernels_.weights; }
 
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
                                int64_t inputs, WeightPool& pool) const override {
     const int64_t padded = padded_to_panels(outputs);
+    const int64_t count = padded * padded_to_groups(inputs);
+    // The bias lies behind its weights: one stream for the prefetcher.
+    auto* panels = allocate<std::byte>(
+        count * linear_.bytes + padded * static_cast<int64_t>(sizeof(float)), pool);
+    auto* padded_bias = reinterpret_cast<float*>(panels + count * linear_.bytes);
+    const auto row_of = [&](int64_t j) { return weight + j * inputs; };
+    if (linear_.bytes == 2)
+      pack_panels(row_of, outputs, inputs, linear_.group, reinterpret_cast<uint16_t*>(panels));
+    else
+      pack_panels(row_of, outputs, inputs, linear_.group, reinterpret_cast<float*>(panels));
     LinearWeights prepared;
-    auto* panels = allocate<float>(padded * (inputs + 1), pool);
     prepared.data = panels;
-    float* padded_bias =
-        pack_panels([&](int64_t j) { return weight + j * inputs; }, outputs, inputs, panels);
     std::fill(padded_bias, padded_bias + padded, 0.0f);
     if (bias) std::copy(bias, bias + outputs, padded_bias);
     prepared.bias = padded_bias;
     prepared.outputs = outputs;
     prepared.inputs = inputs;
     return prepared;
+  }
+
+  const void* prepare_table(const float* values, int64_t count, WeightPool& pool) const override {
+    if (compute_type() == DType::kFloat32) return prepare_vector(values, count, pool);
+    auto* table = allocate<uint16_t>(count, pool);
+    std::transform(values, values + count, table, [](float x) { return as<uint16_t>(x); });
+    return table;
   }
 
   // Keeps rows aligned and spreads them over the cache sets.
@@ -102,7 +119,7 @@ class CpuBackend final : public HostBackend {
                                    WeightPool& pool) const override {
     RelativeWeights prepared;
     const int64_t distances = prepared.num_distances = tensors.num_distances;
-    const int64_t read_behind = kernels_.panel_width;
+    const int64_t read_behind = table_.panel_width;
     if (tensors.bias) {
       const int64_t count = tensors.num_heads * distances;
       auto* bias = allocate<float>(count + read_behind, pool);
@@ -127,8 +144,10 @@ class CpuBackend final : public HostBackend {
 
   uint64_t scratch_bytes(int64_t max_length, int64_t head_size,
                          int64_t num_relative_rows) const override {
-    const int64_t floats = kernels_.attention_scratch(max_length, head_size, num_relative_rows);
-    return (static_cast<uint64_t>(floats) * sizeof(float) + 63) / 64 * 64;
+    const int64_t floats = table_.attention_scratch(max_length, head_size, num_relative_rows);
+    const int64_t bytes =
+        std::max(floats * static_cast<int64_t>(sizeof(float)), linear_.scratch_bytes);
+    return (static_cast<uint64_t>(bytes) + 63) / 64 * 64;
   }
 
   std::unique_ptr<Stream> create_stream(int num_workers) const override {
@@ -142,19 +161,36 @@ class CpuBackend final : public HostBackend {
   }
 
   int64_t padded_to_panels(int64_t outputs) const {
-    const int64_t width = kernels_.panel_width;
+    const int64_t width = table_.panel_width;
     return (outputs + width - 1) / width * width;
   }
 
-  // out [ceil(N / width), K, width] of rows row_of(0 … N - 1), each of K; zeros past N. Returns its
-  // end.
-  template <typename RowOf>
-  float* pack_panels(const RowOf& row_of, int64_t outputs, int64_t inputs, float* out) const {
-    const int64_t width = kernels_.panel_width;
+  int64_t padded_to_groups(int64_t inputs) const {
+    return (inputs + linear_.group - 1) / linear_.group * linear_.group;
+  }
+
+  // A number as it is stored: float32, or bfloat16 rounded to the nearest, ties to even.
+  template <typename T>
+  static T as(float x) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return x;
+    } else {
+      const auto bits = std::bit_cast<uint32_t>(x);
+      return static_cast<T>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    }
+  }
+
+  // out [ceil(N / width), ceil(K / group), width, group] of rows row_of(0 … N - 1), each of K; zeros
+  // past N and K. Returns its end.
+  template <typename RowOf, typename T>
+  T* pack_panels(const RowOf& row_of, int64_t outputs, int64_t inputs, int64_t group,
+                 T* out) const {
+    const int64_t width = table_.panel_width;
     for (int64_t column = 0; column < outputs; column += width)
-      for (int64_t k = 0; k < inputs; ++k)
+      for (int64_t k = 0; k < inputs; k += group)
         for (int64_t j = column; j < column + width; ++j)
-          *out++ = j < outputs ? row_of(j)[k] : 0.0f;
+          for (int64_t i = k; i < k + group; ++i)
+            *out++ = as<T>(j < outputs && i < inputs ? row_of(j)[i] : 0.0f);
     return out;
   }
 
@@ -169,16 +205,18 @@ class CpuBackend final : public HostBackend {
     for (int64_t column = 0; column < inner; column += head_size)
       out = pack_panels(
           [&](int64_t r) { return rows + kept[static_cast<size_t>(r)] * inner + column; }, num_rows,
-          head_size, out);
+          head_size, 1, out);
     return panels;
   }
 
-  const KernelTable& kernels_;
+  const CpuKernels kernels_;
+  const KernelTable& table_;
+  const LinearKernel& linear_;
 };
 
 }  // namespace
 
-std::unique_ptr<HostBackend> make_cpu_backend(const KernelTable& kernels) {
+std::unique_ptr<HostBackend> make_cpu_backend(const CpuKernels& kernels) {
   return std::make_unique<CpuBackend>(kernels);
 }
 

@@ -8,6 +8,6 @@
 
 namespace vlt {
 
-std::unique_ptr<HostBackend> make_cpu_backend(const KernelTable& kernels);
+std::unique_ptr<HostBackend> make_cpu_backend(const CpuKernels& kernels);
 
 }  // namespace vlt

@@ -28,32 +28,39 @@ int usable_cores() {
   return std::max(cores, 1);
 }
 
-const std::vector<const KernelTable*>& built_kernel_tables() {
-  static const std::vector<const KernelTable*> tables = {
 #if defined(__x86_64__)
-    &kAvx512Kernels,
-    &kAvx2Kernels,
-#elif defined(__aarch64__)
-    &kNeonKernels,
-#endif
-    &kPortableKernels
-  };
-  return tables;
+namespace {
+
+// The compiler's run-time check includes that the operating system saves the wide registers.
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("fma");
 }
 
-bool is_supported(const KernelTable& table) {
-#if defined(__x86_64__)
-  // The compiler's run-time check includes that the operating system saves the wide registers.
-  if (&table == &kAvx512Kernels)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("fma");
-  if (&table == &kAvx2Kernels)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#elif defined(__aarch64__)
-  if (&table == &kNeonKernels) return true;  // part of every AArch64
+}  // namespace
 #endif
-  return &table == &kPortableKernels;
+
+const std::vector<InstructionSet>& instruction_sets() {
+  static const std::vector<InstructionSet> sets = [] {
+    std::vector<InstructionSet> built;
+    const auto add = [&](const KernelTable& table, bool supported) {
+      built.push_back({table.name, &table, &table.linear_bfloat16, supported});
+    };
+#if defined(__x86_64__)
+    built.push_back({"avx512_bf16", &kAvx512Kernels, &kAvx512Bfloat16Linear,
+                     has_avx512() && __builtin_cpu_supports("avx512bf16")});
+    add(kAvx512Kernels, has_avx512());
+    add(kAvx2Kernels, has_avx2());
+#elif defined(__aarch64__)
+    add(kNeonKernels, true);  // part of every AArch64
+#endif
+    add(kPortableKernels, true);
+    return built;
+  }();
+  return sets;
 }
 
 }  // namespace vlt

@@ -11,10 +11,18 @@ namespace vlt {
 // Cores in the affinity mask, fewer where a cgroup limits CPU time; at least 1.
 int usable_cores();
 
-// The tables built into this library, best first, whether or not this machine can run them.
-const std::vector<const KernelTable*>& built_kernel_tables();
+// An instruction set: its kernels, and the product that a precision of weights takes.
+struct InstructionSet {
+  const char* name;
+  const KernelTable* table;
+  const LinearKernel* linear_bfloat16;
+  bool supported;  // by this machine
 
-// Can this machine execute the table's instructions?
-bool is_supported(const KernelTable& table);
+  // Is it the same as its neighbour but for products of bfloat16?
+  bool is_for_bfloat16() const { return linear_bfloat16 != &table->linear_bfloat16; }
+};
+
+// Those built into this library, best first.
+const std::vector<InstructionSet>& instruction_sets();
 
 }  // namespace vlt

@@ -5,10 +5,6 @@
 namespace vlt {
 namespace {
 
-// Rows that pass through a whole product before the next ones start: 252 = 18 strips of 14. With
-// K = 768 they are 756 KiB, so inputs, outputs and the norm that follows stay in a 1 MiB L2.
-constexpr int64_t kRowBlock = 252;
-
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The sequence that holds a row, or would: the last one that begins there or before.
@@ -38,6 +34,10 @@ RelativeHead relative_head(const RelativeWeights& weights, int head, int64_t hea
 
 }  // namespace
 
+const void* CpuOperations::table_row(const void* table, int64_t element) const {
+  return table ? static_cast<const std::byte*>(table) + element * linear_.bytes : nullptr;
+}
+
 void CpuOperations::wait_for_others() {
   if (group_) group_->barrier.wait();
 }
@@ -60,11 +60,10 @@ void CpuOperations::embed_layernorm(const Sequences& sequences, const EmbeddingT
     const int64_t position = row - sequences.first_row(sequence) + tables.position_offset;
     const int64_t type = sequences.token_types ? sequences.token_types[row] : 0;
     EmbeddingRow e;
-    e.word = static_cast<const float*>(tables.word) + sequences.token_ids[row] * cols;
-    e.token_type =
-        tables.token_type ? static_cast<const float*>(tables.token_type) + type * cols : nullptr;
-    e.position =
-        tables.position ? static_cast<const float*>(tables.position) + position * cols : nullptr;
+    e.word = table_row(tables.word, sequences.token_ids[row] * cols);
+    e.token_type = table_row(tables.token_type, type * cols);
+    e.position = table_row(tables.position, position * cols);
+    e.bfloat16 = linear_.bytes == 2;
     e.weight = tables.norm.weight;
     e.bias = tables.norm.bias;
     e.epsilon = tables.norm.epsilon;
@@ -121,7 +120,8 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
   LinearBlock b;
   b.in = in.floats();
   b.in_stride = in.stride;
-  b.panels = static_cast<const float*>(weights.data);
+  b.panels = weights.data;
+  b.scratch = scratch_;
   b.bias = weights.bias;
   b.residual = residual ? residual->floats() : nullptr;
   b.residual_stride = residual ? residual->stride : 0;
@@ -132,12 +132,12 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
   b.panel_begin = my_panels.begin;
   b.panel_end = my_panels.end;
   b.activation = activation;
-  const int64_t blocks = divide_up(rows.end - rows.begin, kRowBlock);
+  const int64_t blocks = divide_up(rows.end - rows.begin, kMostBlockRows);
   for (int64_t i = 0; i < blocks; ++i) {
     const Range block = share(rows.end - rows.begin, static_cast<int>(i), static_cast<int>(blocks));
     b.row_begin = rows.begin + block.begin;
     b.row_end = rows.begin + block.end;
-    kernels_.linear(b);
+    linear_.run(b);
     if (norm && panel_parts == 1) norm_rows(out, nullptr, *norm, out, {b.row_begin, b.row_end});
   }
   wait_for_others();

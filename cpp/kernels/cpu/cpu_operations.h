@@ -20,9 +20,10 @@ struct WorkerGroup {
 class CpuOperations final : public Operations {
  public:
   // `group` is null for a worker that works alone. scratch: as Backend::scratch_bytes says.
-  CpuOperations(const KernelTable& kernels, WorkerGroup* group, int rank, std::byte* scratch,
+  CpuOperations(const CpuKernels& kernels, WorkerGroup* group, int rank, std::byte* scratch,
                 const std::function<bool()>& stop_requested)
-      : kernels_(kernels),
+      : kernels_(*kernels.table),
+        linear_(*kernels.linear),
         group_(group),
         rank_(rank),
         size_(group ? group->size : 1),
@@ -57,6 +58,8 @@ class CpuOperations final : public Operations {
   }
   Range share(int64_t count) const { return share(count, rank_, size_); }
 
+  // Where a row of an embedding table begins; null where there is no table.
+  const void* table_row(const void* table, int64_t element) const;
   void wait_for_others();
   // How many ways to split the rows of a product; the panels are split over the other workers.
   int row_splits(int64_t rows, int64_t panels) const;
@@ -66,6 +69,7 @@ class CpuOperations final : public Operations {
                  const Matrix& out, Range range);
 
   const KernelTable& kernels_;
+  const LinearKernel& linear_;
   WorkerGroup* const group_;
   const int rank_;
   const int size_;

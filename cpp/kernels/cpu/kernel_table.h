@@ -16,7 +16,7 @@ namespace vlt {
 struct LinearBlock {
   const float* in;  // [M, K]
   int64_t in_stride;
-  const float* panels;    // [ceil(N / panel_width), K, panel_width], zeros past N
+  const void* panels;     // as LinearKernel says
   const float* bias;      // [N] padded with zeros to a whole panel
   const float* residual;  // [M, N] or null
   int64_t residual_stride;
@@ -27,6 +27,20 @@ struct LinearBlock {
   int64_t row_begin, row_end;
   int64_t panel_begin, panel_end;
   Activation activation;
+  void* scratch;  // LinearKernel::scratch_bytes of the caller's own
+};
+
+// The most rows of a block: 252 = 18 strips of 14. With K = 768 they are 756 KiB, so inputs, outputs
+// and the norm that follows stay in a 1 MiB L2.
+constexpr int64_t kMostBlockRows = 252;
+
+// A way to multiply: its weights are panels [ceil(N / panel_width), ceil(K / group), panel_width,
+// group] of `bytes` a number, zeros past N and K.
+struct LinearKernel {
+  void (*run)(const LinearBlock&);
+  int64_t bytes;  // of a weight: 4 for float32, 2 for bfloat16
+  int64_t group;  // how many k's of a column lie side by side
+  int64_t scratch_bytes;
 };
 
 // out [rows, cols] = (x - mean) / sqrt(variance + epsilon) · weight + bias, where x = in + residual;
@@ -46,11 +60,12 @@ struct NormBlock {
 
 // One token's row of word + token type + position, then the norm.
 struct EmbeddingRow {
-  const float* word;        // [cols]
-  const float* token_type;  // [cols] or null
-  const float* position;    // [cols] or null
-  const float* weight;      // [cols]
-  const float* bias;        // [cols]
+  const void* word;        // [cols], float32 or bfloat16 like the others
+  const void* token_type;  // [cols] or null
+  const void* position;    // [cols] or null
+  bool bfloat16;
+  const float* weight;  // [cols]
+  const float* bias;    // [cols]
   float epsilon;
   int64_t cols;
   float* out;  // [cols]
@@ -97,7 +112,8 @@ struct KernelTable {
   int64_t panel_width;  // columns of one panel of a prepacked weight
   int64_t strip_rows;   // most rows that the micro-kernel holds in registers
 
-  void (*linear)(const LinearBlock&);
+  LinearKernel linear;           // on weights of float32
+  LinearKernel linear_bfloat16;  // on weights of bfloat16, widened
   void (*layernorm)(const NormBlock&);
   void (*embed_layernorm)(const EmbeddingRow&);
   int64_t (*attention_scratch)(int64_t length, int64_t head_size, int64_t num_relative_rows);
@@ -106,10 +122,20 @@ struct KernelTable {
   void (*normalize)(float* row, int64_t cols);
 };
 
+// What a backend computes with.
+struct CpuKernels {
+  const char* name;  // of the instruction set
+  const KernelTable* table;
+  const LinearKernel* linear;
+  DType weights;  // kFloat32 or kBFloat16
+};
+
 extern const KernelTable kPortableKernels;
 #if defined(__x86_64__)
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
+// Beside kAvx512Kernels, on processors that multiply pairs of bfloat16.
+extern const LinearKernel kAvx512Bfloat16Linear;
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;
 #endif

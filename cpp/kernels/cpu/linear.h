@@ -1,6 +1,7 @@
 // linear: out = activation(in [M, K] · weightᵀ [K, N] + bias + residual), for a block of it.
 //
-// Layout     The weight is prepacked in panels of kPanelWidth columns, k-major, zero-padded.
+// Layout     The weight is prepacked in panels of kPanelWidth columns, k-major, zero-padded. It is
+//            float32 or bfloat16; inputs and sums are float32.
 // Mapping    k blocks (outermost) → groups of panels → strips of rows. A panel's k block stays in
 //            L2 while all strips of the row block pass over it.
 // Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes for K·896 flops.
@@ -35,7 +36,8 @@ inline int64_t panels_per_tile(int64_t strip_rows) {
   return 1;
 }
 
-inline void run_full_tile(int64_t panels, int64_t rows, const Tile& tile) {
+template <typename In, typename Weight>
+inline void run_full_tile(int64_t panels, int64_t rows, const TileOf<In, Weight>& tile) {
   constexpr int kRows2 = kStripRows / 2;
   constexpr int kRows4 = kStripRows / 4;
   if (panels == 4) {
@@ -47,16 +49,38 @@ inline void run_full_tile(int64_t panels, int64_t rows, const Tile& tile) {
   }
 }
 
-inline void linear(const LinearBlock& b) {
+// Inputs as they are: one k at a time.
+template <typename Weight>
+struct PlainInputs {
+  using Input = float;
+  using Column = Weight;
+  static constexpr int64_t kGroup = 1;
+
+  explicit PlainInputs(const LinearBlock& block) : b(block) {}
+  void begin(int64_t, int64_t) {}
+  const float* row(int64_t row, int64_t k) const { return b.in + row * b.in_stride + k; }
+  int64_t stride() const { return b.in_stride; }
+
+  const LinearBlock& b;
+};
+
+// `Inputs` says what the kernel reads of the block's inputs, kGroup of them at a time, and gets
+// ready for a block of k.
+template <typename Inputs>
+inline void linear_with(const LinearBlock& b) {
+  Inputs inputs(b);
+  constexpr int64_t kGroup = Inputs::kGroup;
   const Strips strips(b.row_end - b.row_begin);
   if (strips.rows <= 0) return;
   const int64_t widest_strip = (strips.rows + strips.count - 1) / strips.count;
   const int64_t widest_group = panels_per_tile(widest_strip);
-  const int64_t panel_stride = b.inputs * kPanelWidth;
+  const auto* panels = static_cast<const typename Inputs::Column*>(b.panels);
+  const int64_t panel_stride = (b.inputs + kGroup - 1) / kGroup * kPanelWidth;
 
   for (int64_t k = 0; k < b.inputs; k += kInputBlock) {
     const bool last = k + kInputBlock >= b.inputs;
     const int64_t block = last ? b.inputs - k : kInputBlock;
+    inputs.begin(k, block);
     int64_t group = 1;
     for (int64_t panel = b.panel_begin; panel < b.panel_end; panel += group) {
       group = widest_group;
@@ -68,12 +92,12 @@ inline void linear(const LinearBlock& b) {
       for (int64_t strip = 0; strip < strips.count; ++strip) {
         const int64_t row = b.row_begin + strips.begin(strip);
         const int64_t rows = b.row_begin + strips.begin(strip + 1) - row;
-        Tile tile;
-        tile.in = b.in + row * b.in_stride + k;
-        tile.in_stride = b.in_stride;
-        tile.panels = b.panels + panel * panel_stride + k * kPanelWidth;
+        TileOf<typename Inputs::Input, typename Inputs::Column> tile;
+        tile.in = inputs.row(row, k);
+        tile.in_stride = inputs.stride();
+        tile.panels = panels + panel * panel_stride + k / kGroup * kPanelWidth;
         tile.panel_stride = panel_stride;
-        tile.inputs = block;
+        tile.inputs = (block + kGroup - 1) / kGroup;
         tile.out = b.out + row * b.out_stride + column;
         tile.out_stride = b.out_stride;
         tile.accumulate = k > 0;
@@ -94,5 +118,8 @@ inline void linear(const LinearBlock& b) {
     }
   }
 }
+
+inline void linear(const LinearBlock& b) { linear_with<PlainInputs<float>>(b); }
+inline void linear_bfloat16(const LinearBlock& b) { linear_with<PlainInputs<uint16_t>>(b); }
 
 }  // namespace vlt::VLT_KERNELS

@@ -10,6 +10,8 @@
 //            a panel's row is a cache line. Few rows take two or four panels at once, to have ≥ 8
 //            independent sums: two multiply-adds a cycle times four cycles of latency.
 // Roofline   14 × 32 does 28 multiply-adds on 16 loads of k: bound by arithmetic from L2 on.
+// Weights    float32; bfloat16, widened as they are loaded; or pairs of bfloat16 beside pairs of
+//            inputs (dot_products.h), where a k is two.
 // Numerics   Each element is the sum, in order, of sums of kSumLength products, k ascending. That
 //            does not depend on M or V, so tile shapes never change bits.
 // Reference  linear in reference/reference_backend.cpp
@@ -31,10 +33,11 @@ inline int64_t num_panels(int64_t cols) { return (cols + kPanelWidth - 1) / kPan
 // every step rounds twice.
 constexpr int64_t kSumLength = Vec::kFusesMultiplyAdd ? 128 : 64;
 
-struct Tile {
-  const float* in;
+template <typename In, typename Weight>
+struct TileOf {
+  const In* in;
   int64_t in_stride;
-  const float* panels;
+  const Weight* panels;
   int64_t panel_stride;  // distance of two panels, when a tile spans several
   int64_t inputs;        // length of the k loop
   float* out;
@@ -44,11 +47,12 @@ struct Tile {
   const float* residual;  // or null
   int64_t residual_stride;
 };
+using Tile = TileOf<float, float>;
 
 // Every loop over the accumulators must be unrolled: gcc 12 else keeps them on the stack.
-template <int M, int V>
-inline void micro_gemm(const Tile& t) {
-  const float* panel = t.panels;
+template <int M, int V, typename In, typename Weight>
+inline void micro_gemm(const TileOf<In, Weight>& t) {
+  const Weight* panel = t.panels;
   bool have_total = t.accumulate;
   for (int64_t begin = 0;; begin += kSumLength) {
     const bool last = begin + kSumLength >= t.inputs;
@@ -67,22 +71,22 @@ inline void micro_gemm(const Tile& t) {
       // Whichever are fewer wait in registers, inputs or columns. A product that is rounded before
       // it is added takes a register more, which 3 inputs beside 12 sums do not leave.
       if constexpr (M < V && Vec::kFusesMultiplyAdd) {
-        Vec x[M];
+        decltype(broadcast(In{})) x[M];
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i) x[i] = broadcast(t.in[i * t.in_stride + k]);
 #pragma GCC unroll 16
         for (int j = 0; j < V; ++j) {
-          const Vec c = column(j);
+          const auto c = column(j);
 #pragma GCC unroll 16
           for (int i = 0; i < M; ++i) sum[i][j] = fma(x[i], c, sum[i][j]);
         }
       } else {
-        Vec c[V];
+        decltype(column(0)) c[V];
 #pragma GCC unroll 16
         for (int j = 0; j < V; ++j) c[j] = column(j);
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i) {
-          const Vec x = broadcast(t.in[i * t.in_stride + k]);
+          const auto x = broadcast(t.in[i * t.in_stride + k]);
 #pragma GCC unroll 16
           for (int j = 0; j < V; ++j) sum[i][j] = fma(x, c[j], sum[i][j]);
         }
@@ -106,8 +110,8 @@ inline void micro_gemm(const Tile& t) {
 }
 
 // Calls the tile for a number of rows known only at run time, 1 … M.
-template <int M, int V>
-inline void run_tile(int64_t rows, const Tile& t) {
+template <int M, int V, typename In, typename Weight>
+inline void run_tile(int64_t rows, const TileOf<In, Weight>& t) {
   if constexpr (M == 1) {
     micro_gemm<1, V>(t);
   } else {
@@ -129,7 +133,8 @@ inline void run_panels(int64_t rows, int64_t count, Tile t) {
 }
 
 // One panel wide, of which only `cols` columns exist in `out` and `residual`.
-inline void run_partial_tile(int64_t rows, int64_t cols, const Tile& t) {
+template <typename In, typename Weight>
+inline void run_partial_tile(int64_t rows, int64_t cols, const TileOf<In, Weight>& t) {
   alignas(64) float out[kStripRows * kPanelWidth];
   alignas(64) float residual[kStripRows * kPanelWidth];
   for (int64_t i = 0; i < rows; ++i)
@@ -138,7 +143,7 @@ inline void run_partial_tile(int64_t rows, int64_t cols, const Tile& t) {
       residual[i * kPanelWidth + j] =
           t.residual && j < cols ? t.residual[i * t.residual_stride + j] : 0.0f;
     }
-  Tile whole = t;
+  TileOf<In, Weight> whole = t;
   whole.out = out;
   whole.out_stride = kPanelWidth;
   if (t.residual) whole.residual = residual;

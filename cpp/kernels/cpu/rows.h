@@ -68,14 +68,25 @@ inline void layernorm(const NormBlock& n) {
   }
 }
 
-inline void embed_layernorm(const EmbeddingRow& e) {
+template <typename T>
+inline void embed_layernorm_of(const EmbeddingRow& e) {
+  const auto part = [](const void* row, int64_t j, int64_t lanes) {
+    return load_lanes(static_cast<const T*>(row) + j, lanes);
+  };
   const auto input = [&](int64_t j, int64_t lanes) {
-    Vec x = load_lanes(e.word + j, lanes);
-    if (e.token_type) x = x + load_lanes(e.token_type + j, lanes);
-    if (e.position) x = x + load_lanes(e.position + j, lanes);
+    Vec x = part(e.word, j, lanes);
+    if (e.token_type) x = x + part(e.token_type, j, lanes);
+    if (e.position) x = x + part(e.position, j, lanes);
     return x;
   };
   layernorm_row(input, e.weight, e.bias, e.epsilon, e.cols, e.out);
+}
+
+inline void embed_layernorm(const EmbeddingRow& e) {
+  if (e.bfloat16)
+    embed_layernorm_of<uint16_t>(e);
+  else
+    embed_layernorm_of<float>(e);
 }
 
 inline void pool(const PoolSequence& p) {

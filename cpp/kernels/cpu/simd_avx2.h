@@ -17,6 +17,11 @@ struct Vec {
 inline Vec zero() { return {_mm256_setzero_ps()}; }
 inline Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
 inline Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+// bfloat16 is the upper half of a float32.
+inline Vec load(const uint16_t* p) {
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
+}
 inline void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
 
 // The first n lanes (0 < n <= 8); the others read as zero and are not written.

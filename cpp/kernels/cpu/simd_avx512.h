@@ -17,6 +17,11 @@ struct Vec {
 inline Vec zero() { return {_mm512_setzero_ps()}; }
 inline Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
 inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+// bfloat16 is the upper half of a float32.
+inline Vec load(const uint16_t* p) {
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+}
 inline void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 
 // The first n lanes (0 < n <= 16); the others read as zero and are not written.

@@ -14,6 +14,13 @@ inline Vec load_lanes(const float* p, int64_t lanes) {
   return lanes == Vec::kLanes ? load(p) : load_first(p, lanes);
 }
 
+inline Vec load_lanes(const uint16_t* p, int64_t lanes) {
+  if (lanes == Vec::kLanes) return load(p);
+  uint16_t some[Vec::kLanes] = {};
+  for (int64_t i = 0; i < lanes; ++i) some[i] = p[i];
+  return load(some);
+}
+
 inline void store_lanes(float* p, Vec a, int64_t lanes) {
   if (lanes == Vec::kLanes) {
     store(p, a);

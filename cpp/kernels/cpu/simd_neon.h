@@ -18,6 +18,8 @@ struct Vec {
 inline Vec zero() { return {vdupq_n_f32(0)}; }
 inline Vec broadcast(float x) { return {vdupq_n_f32(x)}; }
 inline Vec load(const float* p) { return {vld1q_f32(p)}; }
+// bfloat16 is the upper half of a float32.
+inline Vec load(const uint16_t* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))}; }
 inline void store(float* p, Vec a) { vst1q_f32(p, a.v); }
 
 // The first n lanes (0 < n <= 4); the others read as zero and are not written.

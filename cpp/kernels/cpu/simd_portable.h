@@ -23,6 +23,10 @@ inline Vec load(const float* p) {
   __builtin_memcpy(&a.v, p, sizeof(a.v));
   return a;
 }
+// bfloat16 is the upper half of a float32.
+inline Vec load(const uint16_t* p) {
+  return {reinterpret_cast<Lanes>(IntLanes{p[0] << 16, p[1] << 16, p[2] << 16, p[3] << 16})};
+}
 inline void store(float* p, Vec a) { __builtin_memcpy(p, &a.v, sizeof(a.v)); }
 
 // The first n lanes (0 < n <= 4); the others read as zero and are not written.

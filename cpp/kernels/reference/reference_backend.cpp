@@ -251,6 +251,7 @@ class ReferenceStream final : public Stream {
 class ReferenceBackend final : public HostBackend {
  public:
   const char* name() const override { return "reference"; }
+  DType compute_type() const override { return DType::kFloat32; }
 
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
                                int64_t inputs, WeightPool& pool) const override {

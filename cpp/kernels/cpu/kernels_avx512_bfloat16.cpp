@@ -1,0 +1,13 @@
+// Products of bfloat16 for AVX-512-BF16; all else is in kernels_avx512.cpp.
+#define VLT_KERNELS avx512_bfloat16
+#include "kernels/cpu/simd_avx512.h"
+
+#include "kernels/cpu/dot_products.h"
+
+namespace vlt {
+
+const LinearKernel kAvx512Bfloat16Linear = {VLT_KERNELS::linear_pairs, 2,
+                                            VLT_KERNELS::PairedInputs::kGroup,
+                                            VLT_KERNELS::PairedInputs::kScratchBytes};
+
+}  // namespace vlt

@@ -1,0 +1,98 @@
+"""Weights of bfloat16 on the CPU: close to float32, half the memory, the same bits in any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from instruction_sets import BFLOAT16, open_encoder
+from texts import many_texts
+
+import vlt
+
+LENGTHS = (1, 2, 17, 64, 5, 128, 33, 256, 0, 90)
+
+
+@pytest.fixture(scope="module", params=BFLOAT16)
+def encoder(request: pytest.FixtureRequest, minilm_weights: Path) -> Iterator[vlt.Encoder]:
+    with open_encoder(minilm_weights, request.param, dtype="bfloat16", device="cpu") as opened:
+        yield opened
+
+
+def token_ids(seed: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(5, 30000, size).astype(np.int32) for size in LENGTHS]
+
+
+def test_close_to_float32(encoder: vlt.Encoder, minilm_encoder: vlt.Encoder) -> None:
+    texts = many_texts(240)
+    expected = minilm_encoder.encode(texts, normalize_embeddings=True)
+    actual = encoder.encode(texts, normalize_embeddings=True)
+    cosines = (expected * actual).sum(axis=1)
+    assert cosines.mean() >= 0.9995
+    assert cosines.min() >= 0.999
+    # What 8 bits lose shows: it is no float32 in disguise.
+    assert np.abs(expected - actual).max() > 1e-5
+
+
+def test_neighbours_stay(encoder: vlt.Encoder, minilm_encoder: vlt.Encoder) -> None:
+    texts = many_texts(240)
+
+    def nearest(vectors: np.ndarray) -> np.ndarray:
+        scores = vectors @ vectors.T
+        np.fill_diagonal(scores, -2)
+        return np.argsort(-scores, axis=1)[:, :10]
+
+    expected = nearest(minilm_encoder.encode(texts, normalize_embeddings=True))
+    actual = nearest(encoder.encode(texts, normalize_embeddings=True))
+    shared = [len(set(a) & set(b)) for a, b in zip(expected, actual, strict=True)]
+    assert np.mean(shared) / 10 >= 0.95
+
+
+def test_same_bits_alone_and_together(encoder: vlt.Encoder) -> None:
+    ids = token_ids(1)
+    together = encoder.run(ids)
+    backwards = encoder.run(ids[::-1])
+    for i, sequence in enumerate(ids):
+        alone = encoder.run([sequence])[0].tobytes()
+        assert alone == together[i].tobytes() == backwards[len(ids) - 1 - i].tobytes()
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_same_bits_on_any_threads(
+    encoder: vlt.Encoder, minilm_weights: Path, num_threads: int
+) -> None:
+    ids = token_ids(2)
+    options = {"dtype": "bfloat16", "device": "cpu", "num_threads": num_threads}
+    with open_encoder(minilm_weights, encoder.kernels, **options) as other:
+        assert other.run(ids).values.tobytes() == encoder.run(ids).values.tobytes()
+
+
+def test_poisoned_workspace(
+    encoder: vlt.Encoder, minilm_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLT_POISON_WORKSPACE", "1")
+    ids = token_ids(3)
+    with open_encoder(minilm_weights, encoder.kernels, dtype="bfloat16", device="cpu") as poisoned:
+        assert poisoned.run(ids).values.tobytes() == encoder.run(ids).values.tobytes()
+
+
+def test_half_the_memory(minilm_encoder: vlt.Encoder, minilm_weights: Path) -> None:
+    wide = minilm_encoder._model.info
+    with vlt.Encoder(minilm_weights, dtype="bfloat16", device="cpu") as encoder:
+        narrow = encoder._model.info
+    assert (wide["compute_type"], narrow["compute_type"]) == ("float32", "bfloat16")
+    # Whole slabs are counted; biases and norms stay float32.
+    assert narrow["weight_bytes"] < 0.6 * wide["weight_bytes"]
+
+
+def test_states_are_float32(tiny_weights: Path) -> None:
+    with vlt.Encoder(tiny_weights, dtype="bfloat16", device="cpu") as encoder:
+        assert encoder.run([[1, 2]]).values.dtype == np.float32
+
+
+def test_float16_is_refused(tiny_weights: Path) -> None:
+    with pytest.raises(vlt.UnsupportedError, match="float32 or bfloat16"):
+        vlt.Encoder(tiny_weights, dtype="float16", device="cpu")
