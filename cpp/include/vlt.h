@@ -108,8 +108,8 @@ typedef struct vlt_model_options {
   int32_t device_index; /* ordinal among devices of that type; the CPU has only 0 */
   int32_t compute_type; /* of weights and products; sums are float32. CUDA: of activations too, and
                            AUTO means VLT_FLOAT16. The CPU offers VLT_FLOAT32 and VLT_BFLOAT16,
-                           which halves the weights and, where the CPU multiplies bfloat16 (Zen 4,
-                           Cooper Lake and later), most of the time. */
+                           which halves the weights and, where the CPU multiplies bfloat16 fast
+                           (AMX; AMD from Zen 4 on), most of the time. */
 } vlt_model_options;
 
 typedef struct vlt_model_info {

@@ -79,16 +79,19 @@ class CpuBackend final : public HostBackend {
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
                                int64_t inputs, WeightPool& pool) const override {
     const int64_t padded = padded_to_panels(outputs);
-    const int64_t count = padded * padded_to_groups(inputs);
+    const int64_t count = padded * padded_inputs(inputs);
     // The bias lies behind its weights: one stream for the prefetcher.
     auto* panels = allocate<std::byte>(
         count * linear_.bytes + padded * static_cast<int64_t>(sizeof(float)), pool);
     auto* padded_bias = reinterpret_cast<float*>(panels + count * linear_.bytes);
     const auto row_of = [&](int64_t j) { return weight + j * inputs; };
+    const auto pack_as = [&](auto* out) {
+      pack_panels(row_of, outputs, inputs, padded_inputs(inputs), linear_.group, out);
+    };
     if (linear_.bytes == 2)
-      pack_panels(row_of, outputs, inputs, linear_.group, reinterpret_cast<uint16_t*>(panels));
+      pack_as(reinterpret_cast<uint16_t*>(panels));
     else
-      pack_panels(row_of, outputs, inputs, linear_.group, reinterpret_cast<float*>(panels));
+      pack_as(reinterpret_cast<float*>(panels));
     LinearWeights prepared;
     prepared.data = panels;
     std::fill(padded_bias, padded_bias + padded, 0.0f);
@@ -165,8 +168,8 @@ class CpuBackend final : public HostBackend {
     return (outputs + width - 1) / width * width;
   }
 
-  int64_t padded_to_groups(int64_t inputs) const {
-    return (inputs + linear_.group - 1) / linear_.group * linear_.group;
+  int64_t padded_inputs(int64_t inputs) const {
+    return (inputs + linear_.inputs - 1) / linear_.inputs * linear_.inputs;
   }
 
   // A number as it is stored: float32, or bfloat16 rounded to the nearest, ties to even.
@@ -180,14 +183,14 @@ class CpuBackend final : public HostBackend {
     }
   }
 
-  // out [ceil(N / width), ceil(K / group), width, group] of rows row_of(0 … N - 1), each of K; zeros
+  // out [ceil(N / width), padded / group, width, group] of rows row_of(0 … N - 1), each of K; zeros
   // past N and K. Returns its end.
   template <typename RowOf, typename T>
-  T* pack_panels(const RowOf& row_of, int64_t outputs, int64_t inputs, int64_t group,
-                 T* out) const {
+  T* pack_panels(const RowOf& row_of, int64_t outputs, int64_t inputs, int64_t padded,
+                 int64_t group, T* out) const {
     const int64_t width = table_.panel_width;
     for (int64_t column = 0; column < outputs; column += width)
-      for (int64_t k = 0; k < inputs; k += group)
+      for (int64_t k = 0; k < padded; k += group)
         for (int64_t j = column; j < column + width; ++j)
           for (int64_t i = k; i < k + group; ++i)
             *out++ = as<T>(j < outputs && i < inputs ? row_of(j)[i] : 0.0f);
@@ -205,7 +208,7 @@ class CpuBackend final : public HostBackend {
     for (int64_t column = 0; column < inner; column += head_size)
       out = pack_panels(
           [&](int64_t r) { return rows + kept[static_cast<size_t>(r)] * inner + column; }, num_rows,
-          head_size, 1, out);
+          head_size, head_size, 1, out);
     return panels;
   }
 

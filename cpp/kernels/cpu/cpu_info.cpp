@@ -4,6 +4,9 @@
 #include <thread>
 
 #include "kernels/cpu/cpu_quota.h"
+#if defined(__x86_64__)
+#include "kernels/cpu/amx_support.h"
+#endif
 
 #if defined(__linux__)
 #include <sched.h>
@@ -50,9 +53,16 @@ const std::vector<InstructionSet>& instruction_sets() {
       built.push_back({table.name, &table, &table.linear_bfloat16, supported});
     };
 #if defined(__x86_64__)
-    built.push_back({"avx512_bf16", &kAvx512Kernels, &kAvx512Bfloat16Linear,
-                     has_avx512() && __builtin_cpu_supports("avx512bf16")});
+    const bool has_pairs = has_avx512() && __builtin_cpu_supports("avx512bf16");
+    const InstructionSet pairs = {"avx512_bf16", &kAvx512Kernels, &kAvx512Bfloat16Linear,
+                                  has_pairs};
+    built.push_back({"amx_bf16", &kAvx512Kernels, &kAmxBfloat16Linear, has_pairs && may_use_amx()});
+    // Intel's processors multiply pairs at a quarter of AMD's rate: below that of float32, on which
+    // weights that are widened run.
+    const bool fast_pairs = !__builtin_cpu_is("intel");
+    if (fast_pairs) built.push_back(pairs);
     add(kAvx512Kernels, has_avx512());
+    if (!fast_pairs) built.push_back(pairs);
     add(kAvx2Kernels, has_avx2());
 #elif defined(__aarch64__)
     add(kNeonKernels, true);  // part of every AArch64

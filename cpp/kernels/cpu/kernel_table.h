@@ -34,12 +34,13 @@ struct LinearBlock {
 // and the norm that follows stay in a 1 MiB L2.
 constexpr int64_t kMostBlockRows = 252;
 
-// A way to multiply: its weights are panels [ceil(N / panel_width), ceil(K / group), panel_width,
-// group] of `bytes` a number, zeros past N and K.
+// A way to multiply: its weights are panels [ceil(N / panel_width), K' / group, panel_width, group]
+// of `bytes` a number, where K' is K or the next multiple of `inputs`; zeros past N and K.
 struct LinearKernel {
   void (*run)(const LinearBlock&);
-  int64_t bytes;  // of a weight: 4 for float32, 2 for bfloat16
-  int64_t group;  // how many k's of a column lie side by side
+  int64_t bytes;   // of a weight: 4 for float32, 2 for bfloat16
+  int64_t group;   // how many k's of a column lie side by side
+  int64_t inputs;  // how many k's it takes at a time; a multiple of group
   int64_t scratch_bytes;
 };
 
@@ -134,8 +135,9 @@ extern const KernelTable kPortableKernels;
 #if defined(__x86_64__)
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
-// Beside kAvx512Kernels, on processors that multiply pairs of bfloat16.
+// Beside kAvx512Kernels, on processors that multiply pairs or tiles of bfloat16.
 extern const LinearKernel kAvx512Bfloat16Linear;
+extern const LinearKernel kAmxBfloat16Linear;
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;
 #endif

@@ -6,8 +6,7 @@
 
 namespace vlt {
 
-const LinearKernel kAvx512Bfloat16Linear = {VLT_KERNELS::linear_pairs, 2,
-                                            VLT_KERNELS::PairedInputs::kGroup,
+const LinearKernel kAvx512Bfloat16Linear = {VLT_KERNELS::linear_pairs, 2, 2, 2,
                                             VLT_KERNELS::PairedInputs::kScratchBytes};
 
 }  // namespace vlt
