@@ -14,7 +14,8 @@ PACKAGES = {"torch": "torch", "ort": "onnxruntime", "ov": "openvino", "ct2": "ct
 
 def read(threads: int, precision: str, peers: list[str]) -> dict[str, str]:
     """Machine, threads, precision and versions, in the order to print them."""
-    versions = {PACKAGES[peer]: importlib.metadata.version(PACKAGES[peer]) for peer in peers}
+    packages = dict.fromkeys(PACKAGES[peer.partition("-")[0]] for peer in peers)
+    versions = {name: importlib.metadata.version(name) for name in packages}
     return {
         "processor": processor(),
         "cores": str(os.cpu_count()),

@@ -1,6 +1,6 @@
 """What a user would pick today to run an encoder, each behind the same small interface.
 
-A peer's module has one function::
+A peer is a function of a module, one for each precision::
 
     make(model: Model, threads: int) -> Forward
 
@@ -53,6 +53,7 @@ class Peer(NamedTuple):
     module: str  # in this package
     precision: str
     spreads: bool  # can one-thread instances run side by side?
+    function: str = "make"
 
 
 PEERS: dict[str, Peer] = {
@@ -60,12 +61,15 @@ PEERS: dict[str, Peer] = {
     "ort": Peer("onnxruntime_cpu", "float32", True),
     "ov": Peer("openvino_cpu", "float32", True),
     "ct2": Peer("ctranslate2_cpu", "float32", True),
+    "torch-bf16": Peer("pytorch", "bfloat16", False, "make_bfloat16"),
+    "ov-bf16": Peer("openvino_cpu", "bfloat16", True, "make_bfloat16"),
 }
 
 
 def load(name: str) -> Make:
-    """The `make` of the peer of this name; raises ImportError where its framework is missing."""
-    return cast(Make, importlib.import_module(f"peers.{PEERS[name].module}").make)
+    """The function of the peer of this name; raises ImportError where its framework is missing."""
+    module = importlib.import_module(f"peers.{PEERS[name].module}")
+    return cast(Make, getattr(module, PEERS[name].function))
 
 
 def pad(sequences: list[Ids]) -> PaddedBatch:

@@ -8,6 +8,15 @@ from peers.onnx_export import onnx_path
 
 def make(model: Model, threads: int) -> Forward:
     """A request of a model compiled for latency, products in float32, nothing copied in or out."""
+    return _make(model, threads, "f32")
+
+
+def make_bfloat16(model: Model, threads: int) -> Forward:
+    """The same with products in bfloat16."""
+    return _make(model, threads, "bf16")
+
+
+def _make(model: Model, threads: int, precision: str) -> Forward:
     import openvino
 
     core = openvino.Core()
@@ -15,7 +24,7 @@ def make(model: Model, threads: int) -> Forward:
         core.read_model(str(onnx_path(model))),
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             # Pinned one-thread instances would all sit on the same core.
