@@ -96,3 +96,16 @@ def test_states_are_float32(tiny_weights: Path) -> None:
 def test_float16_is_refused(tiny_weights: Path) -> None:
     with pytest.raises(vlt.UnsupportedError, match="float32 or bfloat16"):
         vlt.Encoder(tiny_weights, dtype="float16", device="cpu")
+
+
+def test_states_of_bfloat16_are_refused(tiny_weights: Path) -> None:
+    with vlt.Encoder(tiny_weights, dtype="bfloat16", device="cpu") as encoder:
+        ids, starts = np.array([1, 2], np.int32), np.array([0, 2], np.int32)
+        with pytest.raises(vlt.InvalidArgumentError, match="can be float32, not bfloat16"):
+            encoder.run_packed(ids, starts, output="hidden", dtype="bfloat16")
+
+
+def test_the_reference_has_none(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLT_CPU_ISA", "reference")
+    with pytest.raises(vlt.UnsupportedError, match="float32 alone"):
+        vlt.Encoder(tiny_weights, dtype="bfloat16", device="cpu")

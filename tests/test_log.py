@@ -104,3 +104,46 @@ def test_the_interpreter_may_end(tiny_weights: Path) -> None:
         [sys.executable, "-c", program, tiny_weights], capture_output=True, text=True, check=True
     )
     assert "INFO:vlt:loaded " in done.stderr
+
+
+def test_a_fork_while_a_message_is_delivered(tiny_weights: Path) -> None:
+    """The handler sleeps without the interpreter's lock, which the thread that forks holds."""
+    program = """
+import logging, os, sys, threading, time, vlt
+class Slow(logging.Handler):
+    def emit(self, record):
+        entered.set()
+        time.sleep(0.3)
+entered = threading.Event()
+logging.getLogger("vlt").addHandler(Slow())
+logging.getLogger("vlt").setLevel(1)
+vlt.enable_logging("debug")
+thread = threading.Thread(target=lambda: vlt.Encoder(sys.argv[1], num_threads=1).close())
+thread.start()
+entered.wait()
+child = os.fork()
+vlt.Encoder(sys.argv[1], num_threads=1).close()
+if child == 0:
+    os._exit(0)
+thread.join()
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    subprocess.run([sys.executable, "-c", program, tiny_weights], check=True, timeout=60)
+
+
+def test_set_by_many_threads(tiny_weights: Path) -> None:
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            vlt.enable_logging("debug")
+            vlt.disable_logging()
+
+    threads = [threading.Thread(target=change) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        vlt.Encoder(tiny_weights, num_threads=1).close()
+    done.set()
+    for thread in threads:
+        thread.join()

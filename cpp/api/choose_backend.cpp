@@ -26,6 +26,10 @@ std::unique_ptr<Backend> choose_cpu(const vlt_model_options& options) {
   require(choice.problem != BackendProblem::kUnknownName,
           "the environment variable VLT_CPU_ISA is '" + name + "'; it must be one of " +
               joined(cpu_backend_names(), ""));
+  if (choice.problem == BackendProblem::kNotInBfloat16)
+    throw Error(Status::kUnsupported,
+                "the environment variable VLT_CPU_ISA is 'reference', which computes in float32 "
+                "alone; the compute type is bfloat16");
   if (choice.problem == BackendProblem::kNotOnThisMachine)
     throw Error(Status::kUnsupported, "the environment variable VLT_CPU_ISA asks for '" + name +
                                           "', which this machine cannot run");

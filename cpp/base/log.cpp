@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <new>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -10,16 +11,29 @@
 namespace vlt {
 namespace {
 
+struct Listener {
+  LogFunction function;
+  void* context;
+};
+
+std::mutex first_mutex;
+// Held during a call, so that a function that was replaced has been left.
+std::atomic<std::mutex*> mutex{&first_mutex};
+std::atomic<const Listener*> listener{nullptr};  // replaced under the mutex, as a whole
 std::atomic<LogLevel> logged{LogLevel::kSilent};
-std::mutex mutex;  // held during a call, so that a function that was replaced is left
-LogFunction listener = nullptr;
-void* listener_context = nullptr;
 
 #if defined(__unix__) || defined(__APPLE__)
-// A child must not inherit the lock of a thread that it does not have.
-void before_fork() { mutex.lock(); }
-void after_fork() { mutex.unlock(); }
-void watch_forks() { pthread_atfork(before_fork, after_fork, after_fork); }
+// In the child of a fork, whoever held the lock may be gone; who forks within a call still has it,
+// and gives it back. A parent must not wait for the lock: the call may be waiting for what the thread
+// that forks holds, such as an interpreter's lock.
+void after_fork_in_child() {
+  auto* fresh = new (std::nothrow) std::mutex;
+  if (fresh)
+    mutex.store(fresh);
+  else
+    logged.store(LogLevel::kSilent);
+}
+void watch_forks() { pthread_atfork(nullptr, nullptr, after_fork_in_child); }
 #else
 void watch_forks() {}
 #endif
@@ -30,17 +44,19 @@ bool is_logged(LogLevel level) noexcept { return level <= logged.load(std::memor
 
 void log(LogLevel level, const std::string& message) {
   if (!is_logged(level)) return;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (listener) listener(listener_context, static_cast<int32_t>(level), message.c_str());
+  const std::lock_guard<std::mutex> lock(*mutex.load());
+  if (const Listener* l = listener.load())
+    l->function(l->context, static_cast<int32_t>(level), message.c_str());
 }
 
 void set_log(LogFunction function, void* context, LogLevel level) {
   static std::once_flag once;
   std::call_once(once, watch_forks);
-  const std::lock_guard<std::mutex> lock(mutex);
-  listener = function;
-  listener_context = context;
+  const Listener* fresh = function ? new Listener{function, context} : nullptr;
+  const std::lock_guard<std::mutex> lock(*mutex.load());
+  const Listener* old = listener.exchange(fresh);
   logged.store(function ? level : LogLevel::kSilent);
+  delete old;
 }
 
 }  // namespace vlt

@@ -15,7 +15,8 @@
  *              fills in is cut or filled up with zeros to the caller's size.
  *   Versions   What clients of older and newer headers may rely on is in docs/ABI.md: within
  *              one VLT_ABI_VERSION things are added and nothing changes its meaning.
- *   Threads    Stated per handle below. Threads that the library starts take no signals.
+ *   Threads    Stated per handle below. Threads that the library starts take no
+ *              signals but those of their own faults.
  *   Fork       Models and sessions on the CPU work in the child too, if no call on them
  *              was in progress in the parent. Threads are started anew at the first run.
  *              CUDA does not survive a fork: where a process that forks has loaded a
@@ -106,10 +107,10 @@ typedef struct vlt_model_options {
   int32_t device_type;  /* VLT_DEVICE_*; AUTO: CUDA where it is usable, otherwise the CPU, unless
                            the environment variable VLT_DEVICE (cpu, cuda) decides */
   int32_t device_index; /* ordinal among devices of that type; the CPU has only 0 */
-  int32_t compute_type; /* of weights and products; sums are float32. CUDA: of activations too, and
-                           AUTO means VLT_FLOAT16. The CPU offers VLT_FLOAT32 and VLT_BFLOAT16,
-                           which halves the weights and, where the CPU multiplies bfloat16 fast
-                           (AMX; AMD from Zen 4 on), most of the time. */
+  int32_t compute_type; /* of weights; sums are float32. CUDA: of activations too, and AUTO means
+                           VLT_FLOAT16. The CPU offers VLT_FLOAT32 and VLT_BFLOAT16, which halves
+                           the weights and, where the CPU multiplies bfloat16 fast (AMX; AMD from
+                           Zen 4 on), rounds what they are multiplied with and takes less time. */
 } vlt_model_options;
 
 typedef struct vlt_model_info {

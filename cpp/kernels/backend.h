@@ -198,7 +198,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual const char* name() const = 0;
-  // Of the matrix products and the tables.
+  // Of the weights.
   virtual DType compute_type() const = 0;
   // Of what operations read and write.
   virtual DType activation_type() const { return compute_type(); }

@@ -33,16 +33,20 @@ std::vector<std::string> cuda_architectures() { return {}; }
 #endif
 
 BackendChoice choose_cpu_backend(const std::string& name, DType compute_type) {
-  if (name == "reference" && compute_type == DType::kFloat32)
-    return {make_reference_backend(), BackendProblem::kNone};
   const bool bfloat16 = compute_type == DType::kBFloat16;
-  bool known = name.empty() || name == "reference";
+  if (name == "reference") {
+    if (bfloat16) return {nullptr, BackendProblem::kNotInBfloat16};
+    return {make_reference_backend(), BackendProblem::kNone};
+  }
+  bool known = name.empty();
   for (const InstructionSet& set : instruction_sets()) {
     if (name.empty() ? set.is_for_bfloat16() && !bfloat16 : name != set.name) continue;
     known = true;
-    if (!set.supported) continue;
-    const LinearKernel* linear = bfloat16 ? set.linear_bfloat16 : &set.table->linear;
-    return {make_cpu_backend({set.name, set.table, linear, compute_type}), BackendProblem::kNone};
+    if (!set.supported || (bfloat16 && set.ask && !set.ask())) continue;
+    const CpuKernels kernels =
+        bfloat16 ? CpuKernels{set.name, set.table, set.linear_bfloat16, compute_type}
+                 : CpuKernels{set.table->name, set.table, &set.table->linear, compute_type};
+    return {make_cpu_backend(kernels), BackendProblem::kNone};
   }
   return {nullptr, known ? BackendProblem::kNotOnThisMachine : BackendProblem::kUnknownName};
 }

@@ -13,7 +13,7 @@ namespace vlt {
 // Names of the CPU backends built in, best first; "reference" is last and never chosen by itself.
 std::vector<std::string> cpu_backend_names();
 
-enum class BackendProblem { kNone, kUnknownName, kNotOnThisMachine };
+enum class BackendProblem { kNone, kUnknownName, kNotOnThisMachine, kNotInBfloat16 };
 
 struct BackendChoice {
   std::unique_ptr<HostBackend> backend;  // null where there is a problem

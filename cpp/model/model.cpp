@@ -24,15 +24,17 @@ std::vector<float> read(const WeightsFile& file, const std::string& name) {
   return values;
 }
 
-// A weight that float16 cannot hold would become infinite and every result NaN.
+// A weight that 16 bits cannot hold would become infinite and every result NaN.
 void check_range(const std::vector<float>& values, const std::string& name, DType type) {
-  constexpr float kLargestHalf = 65504;
-  if (type != DType::kFloat16) return;
+  if (type == DType::kFloat32) return;
+  const bool half = type == DType::kFloat16;
+  const float largest = half ? 65504.0f : 3.3895e38f;
   for (const float value : values)
-    if (std::fabs(value) > kLargestHalf && !std::isinf(value))
+    if (std::fabs(value) > largest)
       throw Error(Status::kUnsupported, "tensor " + name + " holds " + std::to_string(value) +
-                                            ", which float16 cannot; load the model with the "
-                                            "compute type bfloat16 or float32");
+                                            ", which " + (half ? "float16" : "bfloat16") +
+                                            " cannot; load the model with the compute type " +
+                                            (half ? "bfloat16 or float32" : "float32"));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import threading
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -301,8 +302,9 @@ def pointer_to(array: NDArray[np.int32] | DeviceSpan | None) -> Any:
     return array.ctypes.data_as(POINTER(c_int32))
 
 
-# What the library calls: it must live as long as it is set.
+# What the library calls: it must live as long as it is set. The lock keeps the two together.
 _log_function: Any = LogFunction()
+_log_lock = threading.Lock()
 
 
 def set_log(function: Callable[[int, str], None] | None, level: str) -> None:
@@ -312,8 +314,10 @@ def set_log(function: Callable[[int, str], None] | None, level: str) -> None:
         new = LogFunction()
     else:
         new = LogFunction(lambda _, number, text: function(number, text.decode("utf-8", "replace")))
-    check(LIBRARY.vlt_set_log(new, None, LOG_LEVELS[level]))
-    _log_function = new
+    with _log_lock:
+        before, _log_function = _log_function, new
+        check(LIBRARY.vlt_set_log(new, None, LOG_LEVELS[level]))
+    del before  # alive until here: the library has let go of it
 
 
 def build_info() -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Model(Handle):
     device : str
         "auto", "cpu", "cuda" or "cuda:1".
     dtype : str
-        Type of the matrix products: "auto", "float32", "float16", "bfloat16".
+        Type of the weights: "auto", "float32", "float16", "bfloat16".
     """
 
     def __init__(

@@ -201,8 +201,10 @@ class PackedRun:
 
     def _require_dtype(self, dtype: str) -> None:
         right = ["float32"]
-        if self._output == "hidden" and self._model.info["compute_type"] != "float32":
-            right.append(self._model.info["compute_type"])
+        info = self._model.info
+        # The CPU's states are float32, whatever its weights are.
+        if self._output == "hidden" and info["device_type"] == "cuda":
+            right += {info["compute_type"]} - {"float32"}
         if dtype not in right:
             raise InvalidArgumentError(
                 f"output {self._output!r} of this encoder can be {' or '.join(right)}, not {dtype}"

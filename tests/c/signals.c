@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "batches.h"
 
@@ -28,7 +30,21 @@ int main(int argc, char** argv) {
   test_batch expected = make_batch(&info, 7);
   REQUIRE(run_batch(session, &expected) == VLT_OK);
 
+  /* One that the program holds back stays pending, whoever else there is to take it. */
+  sigset_t held, pending;
+  sigemptyset(&held);
+  sigaddset(&held, SIGUSR1);
+  REQUIRE(pthread_sigmask(SIG_BLOCK, &held, NULL) == 0);
   struct sigaction action = {0};
+  action.sa_handler = handle;
+  REQUIRE(sigaction(SIGUSR1, &action, NULL) == 0);
+  REQUIRE(kill(getpid(), SIGUSR1) == 0);
+  const struct timespec moment = {0, 20000000};
+  nanosleep(&moment, NULL);
+  REQUIRE(sigpending(&pending) == 0 && sigismember(&pending, SIGUSR1) == 1 && handled == 0);
+  REQUIRE(pthread_sigmask(SIG_UNBLOCK, &held, NULL) == 0);
+  REQUIRE(handled == 1 && handled_elsewhere == 0);
+
   action.sa_handler = handle; /* without SA_RESTART: system calls are interrupted */
   REQUIRE(sigaction(SIGALRM, &action, NULL) == 0);
   const struct itimerval often = {{0, 200}, {0, 200}};

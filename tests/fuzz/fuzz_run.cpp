@@ -22,18 +22,20 @@ constexpr int64_t kMostElements = 4096;  // of an array
   std::abort();
 }
 
-vlt_model* load() {
+vlt_model* load(int32_t compute_type) {
   vlt_model_options options{};
   options.struct_size = sizeof(options);
   options.device_type = VLT_DEVICE_CPU;
+  options.compute_type = compute_type;
   vlt_model* model = nullptr;
   if (vlt_model_load(VLT_FUZZ_MODEL, &options, &model) != VLT_OK) die("no model");
   return model;
 }
 
-vlt_model* model() {
-  static vlt_model* const loaded = load();
-  return loaded;
+vlt_model* model(bool bfloat16 = false) {
+  static vlt_model* const float32 = load(VLT_FLOAT32);
+  static vlt_model* const half = load(VLT_BFLOAT16);
+  return bfloat16 ? half : float32;
 }
 
 const vlt_model_info& info() {
@@ -155,7 +157,7 @@ vlt_session* make_session(InputBytes& input) {
   options.profile = input.take<uint8_t>() % 8 == 0 ? input.around(2) : 0;
   options.disable_graphs = input.take<uint8_t>() % 8 == 0 ? input.around(2) : 0;
   vlt_session* session = nullptr;
-  check(vlt_session_create(model(), &options, &session));
+  check(vlt_session_create(model(input.take<uint8_t>() % 2 == 1), &options, &session));
   return session;
 }
 

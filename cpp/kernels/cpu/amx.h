@@ -35,6 +35,9 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
+// gcc is not told that tiles are loaded from memory, and might leave stores out or for later.
+inline void keep_stores(const void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
+
 // Inputs as bfloat16, and room for sums on their way to `out`.
 struct AmxScratch {
   // A cache line more than a block: rows a multiple of 1 KiB apart would share cache sets.
@@ -152,12 +155,14 @@ inline void linear_amx(const LinearBlock& b) {
   const auto* panels = static_cast<const uint16_t*>(b.panels);
   const int64_t panel_stride = round_up_to_tiles(b.inputs) * kPanelWidth;
   const TileConfig config;
+  keep_stores(&config);
   _tile_loadconfig(&config);
   for (int64_t k = 0; k < b.inputs; k += kAmxInputBlock) {
     const bool first = k == 0, last = k + kAmxInputBlock >= b.inputs;
     const int64_t count = last ? b.inputs - k : kAmxInputBlock;
     const int64_t steps = round_up_to_tiles(count) / kTileInputs;
     round_inputs(b, k, count, scratch.inputs);
+    keep_stores(scratch.inputs);
     const auto cols_of = [&](int64_t column, int64_t most) {
       return b.outputs - column < most ? b.outputs - column : most;
     };

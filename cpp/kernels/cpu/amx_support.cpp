@@ -28,7 +28,11 @@ bool system_saves_tiles() {
   return ((uint64_t{high} << 32 | low) & kTileState) == kTileState;
 }
 
-bool ask_for_tiles() {
+}  // namespace
+
+bool has_amx() { return processor_has_tiles() && system_saves_tiles(); }
+
+bool ask_for_amx() {
 #if defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_…
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
@@ -36,9 +40,5 @@ bool ask_for_tiles() {
   return false;
 #endif
 }
-
-}  // namespace
-
-bool may_use_amx() { return processor_has_tiles() && system_saves_tiles() && ask_for_tiles(); }
 
 }  // namespace vlt

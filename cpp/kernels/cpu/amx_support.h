@@ -1,10 +1,13 @@
-// Whether this process may use AMX's tiles.
+// Whether AMX's tiles are there, and may be used.
 #pragma once
 
 namespace vlt {
 
-// The processor has tiles of bfloat16, the operating system saves them, and it has let this process
-// have them: Linux wants to be asked (arch_prctl), since they make every thread's state larger.
-bool may_use_amx();
+// The processor has tiles of bfloat16, and the operating system saves them.
+bool has_amx();
+
+// Linux wants to be asked, once a process and for good: threads' states grow, and with them what a
+// signal's handler needs of its stack. So only who is going to use tiles asks. False: refused.
+bool ask_for_amx();
 
 }  // namespace vlt

@@ -172,7 +172,8 @@ class CpuBackend final : public HostBackend {
     return (inputs + linear_.inputs - 1) / linear_.inputs * linear_.inputs;
   }
 
-  // A number as it is stored: float32, or bfloat16 rounded to the nearest, ties to even.
+  // A weight as it is stored: float32, or bfloat16 rounded to the nearest, ties to even. It is finite
+  // before and after: the model has seen to it.
   template <typename T>
   static T as(float x) {
     if constexpr (sizeof(T) == sizeof(float)) {

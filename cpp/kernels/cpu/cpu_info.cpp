@@ -56,7 +56,8 @@ const std::vector<InstructionSet>& instruction_sets() {
     const bool has_pairs = has_avx512() && __builtin_cpu_supports("avx512bf16");
     const InstructionSet pairs = {"avx512_bf16", &kAvx512Kernels, &kAvx512Bfloat16Linear,
                                   has_pairs};
-    built.push_back({"amx_bf16", &kAvx512Kernels, &kAmxBfloat16Linear, has_pairs && may_use_amx()});
+    built.push_back(
+        {"amx_bf16", &kAvx512Kernels, &kAmxBfloat16Linear, has_pairs && has_amx(), ask_for_amx});
     // Intel's processors multiply pairs at a quarter of AMD's rate: below that of float32, on which
     // weights that are widened run.
     const bool fast_pairs = !__builtin_cpu_is("intel");

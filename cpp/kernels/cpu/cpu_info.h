@@ -16,7 +16,8 @@ struct InstructionSet {
   const char* name;
   const KernelTable* table;
   const LinearKernel* linear_bfloat16;
-  bool supported;  // by this machine
+  bool supported;           // by this machine
+  bool (*ask)() = nullptr;  // what the operating system has to be asked before bfloat16; or null
 
   // Is it the same as its neighbour but for products of bfloat16?
   bool is_for_bfloat16() const { return linear_bfloat16 != &table->linear_bfloat16; }

@@ -59,13 +59,16 @@ void after_fork_in_child() {
 }
 void watch_forks() { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
-// Threads started in its scope take no signal: a program's handlers run on the program's threads.
-// What a thread does wrong itself (SIGSEGV) comes to it all the same.
+// Threads started in its scope take no signal that is sent to the process: a program's handlers run
+// on the program's threads. What a thread does wrong itself has to reach it: were it blocked, it would
+// end the process past any handler.
 class NoSignals {
  public:
   NoSignals() {
     sigset_t all;
     sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT})
+      sigdelset(&all, fault);
     pthread_sigmask(SIG_SETMASK, &all, &before_);
   }
   ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }

@@ -155,7 +155,7 @@ constexpr int kMostBlocks = std::min(Shape::blocks(2 * Shape::kLoadRegisters), 5
 template <typename Shape>
 constexpr int min_blocks() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-  if (kMostBlocks<Shape> > 1) return kMostBlocks<Shape> - 1;
+  if (kMostBlocks < Shape >> 1) return kMostBlocks<Shape> - 1;
 #endif
   return kMostBlocks<Shape>;
 }
