@@ -178,7 +178,7 @@ struct ThreadTeam::State {
   }
 
   void add_members(size_t count) {
-    const NoSignals no_signals;
+    [[maybe_unused]] const NoSignals no_signals;
     while (members.size() < count) {
       auto member = std::make_unique<Member>();
       const int worker = static_cast<int>(members.size()) + 1;
