@@ -1,13 +1,10 @@
 #include "kernels/cpu/amx_support.h"
 
 #include <cpuid.h>
-
-#include <cstdint>
-
-#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
-#endif
+
+#include <cstdint>
 
 namespace vlt {
 namespace {
@@ -33,12 +30,8 @@ bool system_saves_tiles() {
 bool has_amx() { return processor_has_tiles() && system_saves_tiles(); }
 
 bool ask_for_amx() {
-#if defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_…
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
 }
 
 }  // namespace vlt

@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "kernels/cpu/cpu_quota.h"
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
 #include "kernels/cpu/amx_support.h"
 #endif
 
@@ -56,8 +56,10 @@ const std::vector<InstructionSet>& instruction_sets() {
     const bool has_pairs = has_avx512() && __builtin_cpu_supports("avx512bf16");
     const InstructionSet pairs = {"avx512_bf16", &kAvx512Kernels, &kAvx512Bfloat16Linear,
                                   has_pairs};
+#if defined(__linux__)
     built.push_back(
         {"amx_bf16", &kAvx512Kernels, &kAmxBfloat16Linear, has_pairs && has_amx(), ask_for_amx});
+#endif
     // Intel's processors multiply pairs at a quarter of AMD's rate: below that of float32, on which
     // weights that are widened run.
     const bool fast_pairs = !__builtin_cpu_is("intel");
