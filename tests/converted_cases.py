@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fidelity import Loss
+from fidelity import Loss, require_within
 from golden_cases import GOLDEN, GoldenCase
 
 import vlt
@@ -21,6 +21,17 @@ class Golden:
     values: npt.NDArray[np.float64]
     positions: npt.NDArray[np.int64]  # of the values, in the flattened output
     torch_loss: Loss  # PyTorch's in float32, over these values
+
+    def require_within(self, actual: npt.NDArray[Any], bound: Loss, name: str) -> None:
+        """Fail where the whole output `actual` [rows, columns] loses more than `bound`."""
+        require_within(
+            actual.ravel()[self.positions],
+            self.values,
+            bound,
+            name,
+            positions=self.positions,
+            row_length=actual.shape[1],
+        )
 
 
 class ConvertedCases:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from converted_cases import ConvertedCases, run_case
-from fidelity import RMS_FACTOR, WORST_FACTOR, require_within
+from fidelity import RMS_FACTOR, WORST_FACTOR
 from golden_cases import CASES, GoldenCase
 from hostile.build import good_file
 from instruction_sets import VARIABLE, open_encoder
@@ -131,13 +131,8 @@ def test_neon_loses_no_more_than_pytorch(
 ) -> None:
     weights, golden = converted(case)
     actual = programs.run_case(weights, case, "neon")
-    require_within(
-        actual.ravel()[golden.positions],
-        golden.values,
-        golden.torch_loss.scaled(RMS_FACTOR, WORST_FACTOR),
-        f"{case.name} on neon",
-        positions=golden.positions,
-        row_length=actual.shape[1],
+    golden.require_within(
+        actual, golden.torch_loss.scaled(RMS_FACTOR, WORST_FACTOR), f"{case.name} on neon"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from converted_cases import ConvertedCases, run_case
-from fidelity import RMS_FACTOR, WORST_FACTOR, require_within
+from fidelity import RMS_FACTOR, WORST_FACTOR
 from golden_cases import CASES, GoldenCase
 from instruction_sets import FAST, INSTRUCTION_SETS, open_encoder
 
@@ -31,11 +31,8 @@ def test_loses_no_more_than_pytorch(
     weights, golden = converted(case)
     encoder = open_encoder(weights, instruction_set, num_threads=2)
     actual = run_case(encoder, case)
-    require_within(
-        actual.ravel()[golden.positions],
-        golden.values,
+    golden.require_within(
+        actual,
         golden.torch_loss.scaled(RMS_FACTOR, WORST_FACTOR),
         f"{case.name} on {instruction_set}",
-        positions=golden.positions,
-        row_length=actual.shape[1],
     )

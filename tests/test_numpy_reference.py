@@ -38,13 +38,10 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> ConvertedCases:
 def test_numpy_agrees_with_the_golden(case: GoldenCase, converted: ConvertedCases) -> None:
     weights, golden = converted(case)
     actual = run_numpy(NumpyEncoder(weights), case)
-    require_within(
-        actual.ravel()[golden.positions],
-        golden.values,
+    golden.require_within(
+        actual,
         golden.torch_loss.scaled(*(ROUNDED_FACTORS if case.rounded_weights else FLOAT64_FACTORS)),
         case.name,
-        positions=golden.positions,
-        row_length=actual.shape[1],
     )
 
 

@@ -18,13 +18,13 @@ typedef struct {
   vlt_output output;
 } test_batch;
 
-static uint32_t next_random(uint32_t* state) {
+static inline uint32_t next_random(uint32_t* state) {
   *state = *state * 1664525u + 1013904223u;
   return *state >> 8;
 }
 
 /* 0 to 12 sequences, some of them empty, one in four as long as the model allows. */
-static test_batch make_batch(const vlt_model_info* info, uint32_t number) {
+static inline test_batch make_batch(const vlt_model_info* info, uint32_t number) {
   uint32_t state = number * 2654435761u + 1;
   test_batch made = {0};
   const int32_t sequences = (int32_t)(next_random(&state) % (MOST_SEQUENCES + 1));
@@ -50,7 +50,7 @@ static test_batch make_batch(const vlt_model_info* info, uint32_t number) {
   return made;
 }
 
-static vlt_status run_batch(vlt_session* session, test_batch* made) {
+static inline vlt_status run_batch(vlt_session* session, test_batch* made) {
   /* Set here: a test_batch may have been copied since it was made. */
   made->batch.token_ids = made->ids;
   made->batch.sequence_starts = made->starts;
@@ -58,12 +58,12 @@ static vlt_status run_batch(vlt_session* session, test_batch* made) {
   return vlt_run(session, &made->batch, &made->output, 1);
 }
 
-static void free_batch(test_batch* made) {
+static inline void free_batch(test_batch* made) {
   free(made->ids);
   free(made->hidden);
 }
 
-static vlt_session* make_session(vlt_model* model, int32_t num_threads) {
+static inline vlt_session* make_session(vlt_model* model, int32_t num_threads) {
   vlt_session_options options = {0};
   vlt_session* session = NULL;
   options.struct_size = sizeof(options);
@@ -72,7 +72,7 @@ static vlt_session* make_session(vlt_model* model, int32_t num_threads) {
   return session;
 }
 
-static vlt_model_info info_of(vlt_model* model) {
+static inline vlt_model_info info_of(vlt_model* model) {
   vlt_model_info info = {0};
   info.struct_size = sizeof(info);
   REQUIRE(vlt_model_get_info(model, &info) == VLT_OK);

@@ -111,47 +111,31 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
 
 /* ---- The calls -------------------------------------------------------------------- */
 
-#define REQUIRE(condition)                                                                         \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      refuse_nothing();                                                                            \
-      fprintf(stderr, "%s:%d: not so: %s (%s, request %ld, last error: %s)\n", __FILE__, __LINE__, \
-              #condition, current_call, current_request, vlt_last_error());                        \
-      exit(1);                                                                                     \
-    }                                                                                              \
-  } while (0)
-
 static const char* current_call = "start";
 static long current_request;
 
-enum { S = 5, T = 11 };
-static const int32_t kIds[T] = {1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3};
-static const int32_t kStarts[S + 1] = {0, 2, 2, 6, 8, T};
+/* What a rule that does not hold is printed with; memory is there again from here on. */
+static const char* explain(void) {
+  static char text[512];
+  refuse_nothing();
+  snprintf(text, sizeof(text), "%s, at request %ld of %s", vlt_last_error(), current_request,
+           current_call);
+  return text;
+}
+#define LAST_ERROR explain()
+#include "batches.h"
 
 static const char* path;
 static vlt_session_options session_options;
 static vlt_model* model;
 static vlt_session* session;
-static float* hidden;
-static uint64_t hidden_bytes;
+enum { BATCH = 7 }; /* of several sequences, some of them empty */
+static test_batch batch;
 
 static vlt_status load(void) { return vlt_model_load(path, NULL, &model); }
 static vlt_status create(void) { return vlt_session_create(model, &session_options, &session); }
 static vlt_status reserve(void) { return vlt_session_reserve(session, 4096, 64, 6); }
-static vlt_status run(void) {
-  vlt_packed_batch batch = {0};
-  batch.struct_size = sizeof(batch);
-  batch.num_sequences = S;
-  batch.num_tokens = T;
-  batch.token_ids = kIds;
-  batch.sequence_starts = kStarts;
-  vlt_output output = {0};
-  output.struct_size = sizeof(output);
-  output.kind = VLT_OUTPUT_HIDDEN;
-  output.data = hidden;
-  output.bytes = hidden_bytes;
-  return vlt_run(session, &batch, &output, 1);
-}
+static vlt_status run(void) { return run_batch(session, &batch); }
 
 static void must(vlt_status status) { REQUIRE(status == VLT_OK); }
 
@@ -175,9 +159,9 @@ static void finish(vlt_status (*call)(void), const float* expected) {
   if (!model) must(load());
   if (!session) must(create());
   if (call == reserve) must(reserve());
-  memset(hidden, 0, hidden_bytes);
+  memset(batch.hidden, 0, batch.output.bytes);
   must(run());
-  REQUIRE(memcmp(hidden, expected, hidden_bytes) == 0);
+  REQUIRE(memcmp(batch.hidden, expected, batch.output.bytes) == 0);
 }
 
 static void check(const char* name, vlt_status (*call)(void), int rest, const float* expected) {
@@ -219,17 +203,15 @@ int main(int argc, char** argv) {
 
   /* What is made once a process is made here. */
   must(load());
-  vlt_model_info info = {0};
-  info.struct_size = sizeof(info);
-  must(vlt_model_get_info(model, &info));
-  hidden_bytes = sizeof(float) * T * (uint64_t)info.hidden_size;
-  hidden = malloc(hidden_bytes);
-  float* expected = malloc(hidden_bytes);
-  REQUIRE(hidden && expected);
+  const vlt_model_info info = info_of(model);
+  batch = make_batch(&info, BATCH);
+  REQUIRE(batch.batch.num_sequences > 1);
+  float* expected = malloc(batch.output.bytes);
+  REQUIRE(expected);
   must(create());
   must(reserve());
   must(run());
-  memcpy(expected, hidden, hidden_bytes);
+  memcpy(expected, batch.hidden, batch.output.bytes);
   drop();
 
   for (int rest = 0; rest <= 1; ++rest) {
@@ -238,7 +220,7 @@ int main(int argc, char** argv) {
     check("reserve", reserve, rest, expected);
     check("run", run, rest, expected);
   }
-  free(hidden);
+  free_batch(&batch);
   free(expected);
   return 0;
 }

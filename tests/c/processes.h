@@ -7,7 +7,7 @@
 
 #include "require.h"
 
-static int count_threads(void) {
+static inline int count_threads(void) {
   int count = 0;
   DIR* tasks = opendir("/proc/self/task");
   REQUIRE(tasks);
@@ -17,7 +17,7 @@ static int count_threads(void) {
 }
 
 /* The kernel may count a thread a moment longer than those who joined it. */
-static int has_threads(int expected) {
+static inline int has_threads(int expected) {
   const struct timespec pause = {0, 1000000};
   for (int i = 0; i < 2000 && count_threads() != expected; ++i) nanosleep(&pause, NULL);
   return count_threads() == expected;

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from converted_cases import ConvertedCases, run_case
-from fidelity import RMS_FACTOR, WORST_FACTOR, measure, require_within
+from fidelity import RMS_FACTOR, WORST_FACTOR, measure
 from golden_cases import CASES, GoldenCase
 from gpu.cases import REDUCED
 from model_folders import VOCABULARY, add_sentence_transformers, write_bert_folder
@@ -123,14 +123,7 @@ def test_loses_no_more_than_pytorch(
         reference = pytest.importorskip("torch_reference")  # needs transformers
         theirs = reference.run_torch(case, weights.with_suffix(""), getattr(torch, dtype), "cuda")
         loss = measure(theirs.ravel()[golden.positions], golden.values)
-    require_within(
-        actual.ravel()[golden.positions],
-        golden.values,
-        loss.scaled(RMS_FACTOR, WORST_FACTOR),
-        f"{case.name} in {dtype}",
-        positions=golden.positions,
-        row_length=actual.shape[1],
-    )
+    golden.require_within(actual, loss.scaled(RMS_FACTOR, WORST_FACTOR), f"{case.name} in {dtype}")
 
 
 def test_what_it_is(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

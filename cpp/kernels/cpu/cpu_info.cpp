@@ -60,8 +60,8 @@ const std::vector<InstructionSet>& instruction_sets() {
     built.push_back(
         {"amx_bf16", &kAvx512Kernels, &kAmxBfloat16Linear, has_pairs && has_amx(), ask_for_amx});
 #endif
-    // Intel's processors multiply pairs at a quarter of AMD's rate: below that of float32, on which
-    // weights that are widened run.
+    // On Intel's processors pairs are slower than float32, on which weights that are widened run
+    // (BENCHMARKS.md).
     const bool fast_pairs = !__builtin_cpu_is("intel");
     if (fast_pairs) built.push_back(pairs);
     add(kAvx512Kernels, has_avx512());

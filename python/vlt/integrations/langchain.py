@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from vlt.cross_encoder import CrossEncoder
 from vlt.encoder import Encoder
 
 from .absent import absent
-from .portable import Portable
+from .portable import Portable, open_reranker, options_of
 
 try:
     from langchain_core.documents import BaseDocumentCompressor, Document
@@ -146,15 +145,7 @@ class VltReranker(BaseDocumentCompressor):  # type: ignore[misc]
 
     def __init__(self, path: str | os.PathLike[str], **fields: Any) -> None:
         super().__init__(path=os.fspath(path), **fields)
-        self._encoder = Portable(
-            CrossEncoder,
-            self.path,
-            device=self.device,
-            dtype=self.dtype,
-            num_threads=self.num_threads,
-            max_length=self.max_length,
-        )
-        self._encoder.open().rank("", [])  # refuses a model of several scores
+        self._encoder = open_reranker(self.path, options_of(self))
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

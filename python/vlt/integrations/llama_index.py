@@ -6,11 +6,10 @@ import asyncio
 import os
 from typing import Any
 
-from vlt.cross_encoder import CrossEncoder
 from vlt.encoder import Encoder
 
 from .absent import absent
-from .portable import Portable
+from .portable import Portable, open_reranker, options_of
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -77,14 +76,7 @@ class VltEmbedding(BaseEmbedding):  # type: ignore[misc]
     def __init__(self, path: str | os.PathLike[str], **fields: Any) -> None:
         name = os.fspath(path)
         super().__init__(path=name, **{"model_name": name, **fields})
-        self._encoder = Portable(
-            Encoder,
-            self.path,
-            device=self.device,
-            dtype=self.dtype,
-            num_threads=self.num_threads,
-            max_length=self.max_length,
-        )
+        self._encoder = Portable(Encoder, self.path, **options_of(self))
         self._get_text_embeddings([])  # what is wrong with the model or the options fails here
 
     @classmethod
@@ -161,15 +153,7 @@ class VltRerank(BaseNodePostprocessor):  # type: ignore[misc]
 
     def __init__(self, path: str | os.PathLike[str], **fields: Any) -> None:
         super().__init__(path=os.fspath(path), **fields)
-        self._encoder = Portable(
-            CrossEncoder,
-            self.path,
-            device=self.device,
-            dtype=self.dtype,
-            num_threads=self.num_threads,
-            max_length=self.max_length,
-        )
-        self._encoder.open().rank("", [])  # refuses a model of several scores
+        self._encoder = open_reranker(self.path, options_of(self))
 
     @classmethod
     def class_name(cls) -> str:

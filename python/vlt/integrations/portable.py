@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from vlt.cross_encoder import CrossEncoder
 from vlt.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -68,3 +69,16 @@ class Portable(Generic[E]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
+
+
+def options_of(holder: object) -> dict[str, Any]:
+    """What an object that holds an encoder passes on to it: its attributes of these names."""
+    names = ("device", "dtype", "num_threads", "max_length")
+    return {name: getattr(holder, name) for name in names}
+
+
+def open_reranker(path: str, options: dict[str, Any]) -> Portable[CrossEncoder]:
+    """A cross-encoder; a model that does not give one score is refused here."""
+    reranker = Portable(CrossEncoder, path, **options)
+    reranker.open().rank("", [])
+    return reranker

@@ -9,7 +9,7 @@ import numpy as np
 from vlt.encoder import Encoder
 
 from .absent import absent
-from .portable import Portable
+from .portable import Portable, options_of
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -102,14 +102,7 @@ class EncoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             The weights cannot be opened or make no embeddings, or an option is wrong.
         """
         texts_of(X)
-        self._encoder = Portable(
-            Encoder,
-            self.path,
-            device=self.device,
-            dtype=self.dtype,
-            num_threads=self.num_threads,
-            max_length=self.max_length,
-        )
+        self._encoder = Portable(Encoder, self.path, **options_of(self))
         self._n_features_out = self._embed([]).shape[1]
         return self
 
