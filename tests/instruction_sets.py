@@ -14,10 +14,12 @@ VARIABLE = "VLT_CPU_ISA"  # read when a model is loaded
 
 # The library's own list, so that a new instruction set is tested as soon as it is built.
 _BUILT: tuple[str, ...] = tuple(vlt.build_info()["instruction_sets"])
-# Those whose float32 is their own.
-INSTRUCTION_SETS = tuple(name for name in _BUILT if not name.endswith("_bf16"))
+_ONLY_BFLOAT16 = tuple(name for name in _BUILT if name.endswith("_bf16"))
+_ONLY_INT8 = tuple(name for name in _BUILT if name.endswith(("_int8", "_vnni")))
+INSTRUCTION_SETS = tuple(name for name in _BUILT if name not in _ONLY_BFLOAT16 + _ONLY_INT8)
 FAST = tuple(name for name in INSTRUCTION_SETS if name != "reference")
-BFLOAT16 = tuple(name for name in _BUILT if name != "reference")
+# What they hold weights in, and those that have something of their own for it.
+NARROW = {"bfloat16": _ONLY_BFLOAT16 + FAST, "int8": _ONLY_INT8 + FAST}
 
 
 def open_encoder(path: Path, instruction_set: str, **options: Any) -> vlt.Encoder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cmake_build
 import pytest
-from instruction_sets import BFLOAT16, INSTRUCTION_SETS
+from instruction_sets import INSTRUCTION_SETS, NARROW
 
 CANNOT_RUN_HERE = 77
 
@@ -22,7 +22,12 @@ def kernel_tests(build_tree: Path) -> Path:
 FLOAT32_OPERATIONS = ("linear", "attention", "relative", "rows", "moves", "red_zones")
 CASES = [(name, operation) for name in INSTRUCTION_SETS for operation in FLOAT32_OPERATIONS]
 # What weights go into.
-CASES += [(f"{name}:bfloat16", operation) for name in BFLOAT16 for operation in ("linear", "rows")]
+CASES += [
+    (f"{name}:{dtype}", operation)
+    for dtype, names in NARROW.items()
+    for name in names
+    for operation in ("linear", "rows")
+]
 
 
 @pytest.mark.parametrize(("backend", "operation"), CASES)

@@ -16,20 +16,21 @@ std::unique_ptr<Backend> choose_cpu(const vlt_model_options& options) {
   if (options.compute_type == VLT_FLOAT16)
     throw Error(
         Status::kUnsupported,
-        "compute type float16: the CPU backend computes with weights of float32 or bfloat16; "
-        "use VLT_FLOAT32, VLT_BFLOAT16 or VLT_DTYPE_AUTO");
+        "compute type float16: the CPU backend computes with weights of float32, bfloat16 or int8; "
+        "use VLT_FLOAT32, VLT_BFLOAT16, VLT_INT8 or VLT_DTYPE_AUTO");
 
   const char* forced = std::getenv("VLT_CPU_ISA");
   const std::string name = forced ? forced : "";
-  BackendChoice choice = choose_cpu_backend(
-      name, options.compute_type == VLT_BFLOAT16 ? DType::kBFloat16 : DType::kFloat32);
+  const DType weights = dtype_of(options.compute_type);
+  BackendChoice choice = choose_cpu_backend(name, weights);
   require(choice.problem != BackendProblem::kUnknownName,
           "the environment variable VLT_CPU_ISA is '" + name + "'; it must be one of " +
               joined(cpu_backend_names(), ""));
-  if (choice.problem == BackendProblem::kNotInBfloat16)
+  if (choice.problem == BackendProblem::kOnlyInFloat32)
     throw Error(Status::kUnsupported,
                 "the environment variable VLT_CPU_ISA is 'reference', which computes in float32 "
-                "alone; the compute type is bfloat16");
+                "alone; the compute type is " +
+                    std::string(weights == DType::kInt8 ? "int8" : "bfloat16"));
   if (choice.problem == BackendProblem::kNotOnThisMachine)
     throw Error(Status::kUnsupported, "the environment variable VLT_CPU_ISA asks for '" + name +
                                           "', which this machine cannot run");
@@ -58,24 +59,32 @@ std::string joined(const std::vector<std::string>& words, const char* quote) {
 DType dtype_of(int32_t type) {
   return type == VLT_FLOAT16    ? DType::kFloat16
          : type == VLT_BFLOAT16 ? DType::kBFloat16
+         : type == VLT_INT8     ? DType::kInt8
                                 : DType::kFloat32;
 }
 
 int32_t type_of(DType dtype) {
   return dtype == DType::kFloat16    ? VLT_FLOAT16
          : dtype == DType::kBFloat16 ? VLT_BFLOAT16
+         : dtype == DType::kInt8     ? VLT_INT8
                                      : VLT_FLOAT32;
 }
 
 std::unique_ptr<Backend> choose_backend(const vlt_model_options& options) {
   require(options.device_type >= VLT_DEVICE_AUTO && options.device_type <= VLT_DEVICE_CUDA,
           "device_type is " + std::to_string(options.device_type) + "; it must be a VLT_DEVICE_*");
-  require(options.compute_type >= VLT_DTYPE_AUTO && options.compute_type <= VLT_BFLOAT16,
+  require(options.compute_type >= VLT_DTYPE_AUTO && options.compute_type <= VLT_INT8,
           "compute_type is " + std::to_string(options.compute_type) +
-              "; it must be VLT_DTYPE_AUTO, VLT_FLOAT32, VLT_FLOAT16 or VLT_BFLOAT16");
+              "; it must be VLT_DTYPE_AUTO, VLT_FLOAT32, VLT_FLOAT16, VLT_BFLOAT16 or VLT_INT8");
   const int32_t wanted =
       options.device_type == VLT_DEVICE_AUTO ? automatic_device() : options.device_type;
   if (wanted == VLT_DEVICE_CPU) return choose_cpu(options);
+  if (options.compute_type == VLT_INT8) {
+    if (wanted == VLT_DEVICE_AUTO) return choose_cpu(options);
+    throw Error(Status::kUnsupported,
+                "compute type int8: CUDA computes in float16, bfloat16 or float32; int8 is for the "
+                "device cpu");
+  }
   const int32_t type = options.compute_type == VLT_DTYPE_AUTO ? VLT_FLOAT16 : options.compute_type;
   CudaChoice choice = choose_cuda_backend(options.device_index, dtype_of(type));
   if (choice.backend) return std::move(choice.backend);

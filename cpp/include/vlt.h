@@ -100,7 +100,7 @@ VLT_API vlt_status vlt_set_log(vlt_log_function function, void* context, int32_t
 typedef struct vlt_model vlt_model; /* reference-counted: a session keeps its model alive */
 
 enum { VLT_DEVICE_AUTO = 0, VLT_DEVICE_CPU = 1, VLT_DEVICE_CUDA = 2 };
-enum { VLT_DTYPE_AUTO = 0, VLT_FLOAT32 = 1, VLT_FLOAT16 = 2, VLT_BFLOAT16 = 3 };
+enum { VLT_DTYPE_AUTO = 0, VLT_FLOAT32 = 1, VLT_FLOAT16 = 2, VLT_BFLOAT16 = 3, VLT_INT8 = 4 };
 
 typedef struct vlt_model_options {
   uint32_t struct_size;
@@ -108,9 +108,13 @@ typedef struct vlt_model_options {
                            the environment variable VLT_DEVICE (cpu, cuda) decides */
   int32_t device_index; /* ordinal among devices of that type; the CPU has only 0 */
   int32_t compute_type; /* of weights; sums are float32. CUDA: of activations too, and AUTO means
-                           VLT_FLOAT16. The CPU offers VLT_FLOAT32 and VLT_BFLOAT16, which halves
+                           VLT_FLOAT16. The CPU offers VLT_FLOAT32; VLT_BFLOAT16, which halves
                            the weights and, where the CPU multiplies bfloat16 fast (AMX; AMD from
-                           Zen 4 on), rounds what they are multiplied with and takes less time. */
+                           Zen 4 on), rounds what they are multiplied with and takes less time;
+                           and VLT_INT8, in which the layers' products take a quarter of the
+                           bytes and, with VNNI or AMX, less time again: an output's weights
+                           share a scale, a token's inputs are quantised as they come, and all
+                           else is as with VLT_BFLOAT16. */
 } vlt_model_options;
 
 typedef struct vlt_model_info {

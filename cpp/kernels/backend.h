@@ -39,7 +39,7 @@ struct Matrix {
 };
 
 // A linear layer as a backend prepared it: only that backend knows the layout behind `data`.
-// Owned by the model; scales join here when 8-bit weights do.
+// Owned by the model.
 struct LinearWeights {
   const char* name = "linear";  // what the profile calls it
   const void* data = nullptr;   // prepacked [N, K]
@@ -47,7 +47,23 @@ struct LinearWeights {
   int64_t outputs = 0;          // N
   int64_t inputs = 0;           // K
   int64_t stride = 0;           // elements from output to output, where `data` is row-major
+  // Where `data` is int8, as Int8Weights says, padded with zeros as the backend needs:
+  const float* scales = nullptr;         // [N]
+  const float* sums = nullptr;           // [N] of an output's numbers
+  const float* input_factors = nullptr;  // [K], or null for ones
 };
+
+// A linear layer's weights as 8-bit integers, in host memory: weight[n][k] ≈ scales[n] · values[n][k]
+// · input_factors[k]. Inputs are multiplied by their factors before they are quantised themselves.
+struct Int8Weights {
+  const int8_t* values = nullptr;        // [N, K], -127 … 127
+  const float* scales = nullptr;         // [N]
+  const float* input_factors = nullptr;  // [K], or null for ones
+  int64_t outputs = 0;
+  int64_t inputs = 0;  // at most kMostInt8Inputs
+};
+// Up to here sums of products with 0 … 255 fit an int32.
+constexpr int64_t kMostInt8Inputs = 65536;
 
 struct NormWeights {
   const float* weight = nullptr;  // [H]
@@ -198,7 +214,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual const char* name() const = 0;
-  // Of the weights.
+  // Of the weights. kInt8: of those that prepare_int8_linear takes; others are held more exactly.
   virtual DType compute_type() const = 0;
   // Of what operations read and write.
   virtual DType activation_type() const { return compute_type(); }
@@ -235,6 +251,11 @@ class HostBackend : public Backend {
   // R of the model's disentangled attention, otherwise 0.
   virtual uint64_t scratch_bytes(int64_t max_length, int64_t head_size,
                                  int64_t num_relative_rows) const = 0;
+
+  // Like prepare_linear, where compute_type() is kInt8.
+  virtual LinearWeights prepare_int8_linear(const Int8Weights& weights,
+                                            const float* bias /* [N] or null */,
+                                            WeightPool& pool) const = 0;
 
   virtual std::unique_ptr<Stream> create_stream(int num_workers) const = 0;
 };

@@ -33,20 +33,16 @@ std::vector<std::string> cuda_architectures() { return {}; }
 #endif
 
 BackendChoice choose_cpu_backend(const std::string& name, DType compute_type) {
-  const bool bfloat16 = compute_type == DType::kBFloat16;
   if (name == "reference") {
-    if (bfloat16) return {nullptr, BackendProblem::kNotInBfloat16};
+    if (compute_type != DType::kFloat32) return {nullptr, BackendProblem::kOnlyInFloat32};
     return {make_reference_backend(), BackendProblem::kNone};
   }
   bool known = name.empty();
   for (const InstructionSet& set : instruction_sets()) {
-    if (name.empty() ? set.is_for_bfloat16() && !bfloat16 : name != set.name) continue;
+    if (name.empty() ? !set.is_for(compute_type) : name != set.name) continue;
     known = true;
-    if (!set.supported || (bfloat16 && set.ask && !set.ask())) continue;
-    const CpuKernels kernels =
-        bfloat16 ? CpuKernels{set.name, set.table, set.linear_bfloat16, compute_type}
-                 : CpuKernels{set.table->name, set.table, &set.table->linear, compute_type};
-    return {make_cpu_backend(kernels), BackendProblem::kNone};
+    if (!set.supported || (set.made_for == compute_type && set.ask && !set.ask())) continue;
+    return {make_cpu_backend(set.kernels(compute_type)), BackendProblem::kNone};
   }
   return {nullptr, known ? BackendProblem::kNotOnThisMachine : BackendProblem::kUnknownName};
 }

@@ -13,7 +13,7 @@ namespace vlt {
 // Names of the CPU backends built in, best first; "reference" is last and never chosen by itself.
 std::vector<std::string> cpu_backend_names();
 
-enum class BackendProblem { kNone, kUnknownName, kNotOnThisMachine, kNotInBfloat16 };
+enum class BackendProblem { kNone, kUnknownName, kNotOnThisMachine, kOnlyInFloat32 };
 
 struct BackendChoice {
   std::unique_ptr<HostBackend> backend;  // null where there is a problem
@@ -33,7 +33,7 @@ CudaChoice choose_cuda_backend(int device_index, DType compute_type);
 std::vector<std::string> cuda_architectures();
 
 // The named CPU backend, or the best this machine can run where the name is empty. compute_type:
-// kFloat32 or kBFloat16, in which weights are held; there is no reference backend for the latter.
+// kFloat32, kBFloat16 or kInt8, in which weights are held; the reference backend has the first alone.
 BackendChoice choose_cpu_backend(const std::string& name, DType compute_type = DType::kFloat32);
 
 }  // namespace vlt

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/quantize.h"
 
 namespace vlt {
 namespace {
@@ -22,6 +23,15 @@ std::vector<float> read(const WeightsFile& file, const std::string& name) {
   std::vector<float> values(entry.num_elements());
   file.read_float32(entry, values.data());
   return values;
+}
+
+std::vector<float> read_if_there(const WeightsFile& file, const std::string& name) {
+  return file.find(name) ? read(file, name) : std::vector<float>{};
+}
+
+template <typename T>
+const T* data_of(const std::vector<T>& values) {
+  return values.empty() ? nullptr : values.data();
 }
 
 // A weight that 16 bits cannot hold would become infinite and every result NaN.
@@ -76,12 +86,15 @@ void Model::load_embeddings(const WeightsFile& file) {
 LayerWeights Model::load_layer(const WeightsFile& file, const std::string& prefix,
                                const std::vector<float>& distance_bias) {
   LayerWeights w;
-  w.qkv = load_linear(file, prefix + "attention.qkv", "qkv");
+  // Queries and keys bear 8 bits well; values are what a token's state becomes.
+  const int64_t first_value = int64_t{2} * architecture_.num_heads * architecture_.head_size;
+  w.qkv = load_layer_linear(file, prefix + "attention.qkv", "qkv",
+                            {input_norm(static_cast<int32_t>(layers_.size())), first_value});
   w.relative = load_relative(file, prefix, distance_bias);
-  w.attention_output = load_linear(file, prefix + "attention.output", "attention_output");
+  w.attention_output = load_layer_linear(file, prefix + "attention.output", "attention_output", {});
   w.attention_norm = load_norm(file, prefix + "attention.norm");
-  w.up = load_linear(file, prefix + "ffn.up", "ffn_up");
-  w.down = load_linear(file, prefix + "ffn.down", "ffn_down");
+  w.up = load_layer_linear(file, prefix + "ffn.up", "ffn_up", {prefix + "attention.norm", 0});
+  w.down = load_layer_linear(file, prefix + "ffn.down", "ffn_down", {});
   w.ffn_norm = load_norm(file, prefix + "ffn.norm");
   return w;
 }
@@ -97,16 +110,15 @@ RelativeWeights Model::load_relative(const WeightsFile& file, const std::string&
   if (a.relative_queries) queries = read(file, prefix + "attention.relative_queries");
   check_range(keys, prefix + "attention.relative_keys", backend_->compute_type());
   check_range(queries, prefix + "attention.relative_queries", backend_->compute_type());
-  const auto data = [](const auto& values) { return values.empty() ? nullptr : values.data(); };
   RelativeTensors tensors;
   tensors.num_heads = a.num_heads;
   tensors.head_size = a.head_size;
   tensors.num_distances = int64_t{2} * a.max_length() - 1;
-  tensors.bias = data(distance_bias);
+  tensors.bias = data_of(distance_bias);
   tensors.num_rows = a.num_relative_rows;
-  tensors.row = data(a.relative_rows);
-  tensors.key_rows = data(keys);
-  tensors.query_rows = data(queries);
+  tensors.row = data_of(a.relative_rows);
+  tensors.key_rows = data_of(keys);
+  tensors.query_rows = data_of(queries);
   return backend_->prepare_relative(tensors, *pool_);
 }
 
@@ -127,8 +139,7 @@ std::vector<LinearWeights> Model::load_decoder(const WeightsFile& file) {
   const std::string name = file.find(own) ? own : "embeddings.word";
   const std::vector<float> weight = read(file, name);
   check_range(weight, name, backend_->compute_type());
-  std::vector<float> bias;
-  if (file.find("vocabulary_head.decoder.bias")) bias = read(file, "vocabulary_head.decoder.bias");
+  const std::vector<float> bias = read_if_there(file, "vocabulary_head.decoder.bias");
   const int64_t inputs = architecture_.head(HeadKind::kVocabulary).steps.back().input_size;
   std::vector<LinearWeights> blocks;
   for (int64_t first = 0; first < architecture_.vocab_size; first += kDecoderBlock) {
@@ -165,12 +176,45 @@ LinearWeights Model::load_linear(const WeightsFile& file, const std::string& pre
   const TensorEntry& entry = require(file, prefix + ".weight");
   const std::vector<float> weight = read(file, prefix + ".weight");
   check_range(weight, prefix + ".weight", backend_->compute_type());
-  std::vector<float> bias;
-  if (file.find(prefix + ".bias")) bias = read(file, prefix + ".bias");
-  LinearWeights prepared = backend_->prepare_linear(
-      weight.data(), bias.empty() ? nullptr : bias.data(), entry.shape[0], entry.shape[1], *pool_);
+  const std::vector<float> bias = read_if_there(file, prefix + ".bias");
+  LinearWeights prepared = backend_->prepare_linear(weight.data(), data_of(bias), entry.shape[0],
+                                                    entry.shape[1], *pool_);
   prepared.name = name;
   return prepared;
+}
+
+// In 8 bits where the backend computes so.
+LinearWeights Model::load_layer_linear(const WeightsFile& file, const std::string& prefix,
+                                       const char* name, const InputNorm& input) {
+  const std::vector<int64_t>& shape = require(file, prefix + ".weight").shape;
+  const int64_t outputs = shape[0], inputs = shape[1];
+  if (backend_->compute_type() != DType::kInt8 || inputs > kMostInt8Inputs)
+    return load_linear(file, prefix, name);
+  const std::vector<float> weight = read(file, prefix + ".weight");
+  std::vector<float> factors;
+  if (!input.norm.empty()) {
+    std::vector<float> sizes = read(file, input.norm + ".weight");
+    const std::vector<float> means = read(file, input.norm + ".bias");
+    for (size_t k = 0; k < sizes.size(); ++k) sizes[k] = std::hypot(sizes[k], means[k]);
+    factors = smoothing_factors(weight.data() + input.first_output * inputs,
+                                outputs - input.first_output, inputs, sizes);
+  }
+  const QuantizedLinear quantized = quantize_linear(weight, outputs, inputs, std::move(factors));
+  const std::vector<float> bias = read_if_there(file, prefix + ".bias");
+  LinearWeights prepared =
+      backend_->as_host()->prepare_int8_linear(quantized.view(), data_of(bias), *pool_);
+  prepared.name = name;
+  return prepared;
+}
+
+// The norm whose results the stored layer reads where it runs last; empty if there is none.
+std::string Model::input_norm(int32_t stored_layer) const {
+  const std::vector<int32_t>& order = architecture_.layer_order;
+  const auto found = std::find(order.rbegin(), order.rend(), stored_layer);
+  const auto place = std::distance(found, order.rend()) - 1;
+  if (place == 0) return architecture_.projects_embeddings ? "" : "embeddings.norm";
+  if (place == 1 && architecture_.convolution > 0) return "convolution.norm";
+  return "layers." + std::to_string(order[static_cast<size_t>(place) - 1]) + ".ffn.norm";
 }
 
 }  // namespace vlt

@@ -72,6 +72,15 @@ class Model {
   const float* load_vector(const WeightsFile& file, const std::string& name);
   NormWeights load_norm(const WeightsFile& file, const std::string& prefix);
   LinearWeights load_linear(const WeightsFile& file, const std::string& prefix, const char* name);
+  // What a layer's inputs come from, to know how large they are: a norm, or nothing where it is
+  // empty; and the first of the outputs that are to be exact.
+  struct InputNorm {
+    std::string norm;
+    int64_t first_output = 0;
+  };
+  LinearWeights load_layer_linear(const WeightsFile& file, const std::string& prefix,
+                                  const char* name, const InputNorm& input);
+  std::string input_norm(int32_t stored_layer) const;
 
   Architecture architecture_;
   std::unique_ptr<Backend> backend_;

@@ -42,7 +42,7 @@ INT64_MAX = 2**63 - 1
 
 OK = 0
 DEVICES = {"auto": 0, "cpu": 1, "cuda": 2}
-DTYPES = {"auto": 0, "float32": 1, "float16": 2, "bfloat16": 3}
+DTYPES = {"auto": 0, "float32": 1, "float16": 2, "bfloat16": 3, "int8": 4}
 OUTPUTS = {
     "hidden": 1,
     "embedding": 2,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # moves to a thread of its own, which costs about 0.1 ms; the main thread stays ready for Ctrl-C.
 INTERRUPTIBLE_FLOPS = {"cpu": 5e9, "cuda": 5e12}
 
-WEIGHT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+WEIGHT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 # Runs that may be under way in their caller's stream before the next one waits for them: what they
 # read has to be held until then.
@@ -104,7 +104,7 @@ class Model(Handle):
     device : str
         "auto", "cpu", "cuda" or "cuda:1".
     dtype : str
-        Type of the weights: "auto", "float32", "float16", "bfloat16".
+        Type of the weights: "auto", "float32", "float16", "bfloat16", "int8".
     """
 
     def __init__(

@@ -33,7 +33,7 @@ inline std::vector<float> random_floats(int64_t count, uint32_t seed, float scal
 // What a backend keeps of numbers that it stores as weights. Tests round first, so that a kernel on
 // bfloat16 has to give what exact arithmetic gives: rounding itself is a test of its own.
 inline std::vector<float> as_stored(std::vector<float> values, const HostBackend& backend) {
-  if (backend.compute_type() == DType::kBFloat16)
+  if (backend.compute_type() != DType::kFloat32)
     for (float& v : values) v = std::bit_cast<float>(std::bit_cast<uint32_t>(v) & 0xffff0000u);
   return values;
 }

@@ -1,18 +1,24 @@
-// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND[:bfloat16] [TEST], where TEST is one
-// of the names below. With :bfloat16 weights are held so.
+// Runs the kernel tests of one backend: vlt_kernel_tests BACKEND[:bfloat16|:int8] [TEST], where TEST
+// is one of the names below. Behind the colon stands what weights are held in, if not in float32.
 // Exit status: 0 all passed, 1 some failed, 2 wrong usage, 77 this machine cannot run the backend.
 #include "harness.h"
 
 int main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
-    std::printf("usage: vlt_kernel_tests BACKEND[:bfloat16] [TEST]\n");
+    std::printf("usage: vlt_kernel_tests BACKEND[:bfloat16|:int8] [TEST]\n");
     return 2;
   }
-  const std::string suffix = ":bfloat16", given = argv[1];
-  const bool bfloat16 = given.ends_with(suffix);
-  const vlt::BackendChoice choice =
-      vlt::choose_cpu_backend(bfloat16 ? given.substr(0, given.size() - suffix.size()) : given,
-                              bfloat16 ? vlt::DType::kBFloat16 : vlt::DType::kFloat32);
+  const std::string given = argv[1];
+  const std::string name = given.substr(0, given.find(':'));
+  const std::string type = given.substr(name.size());
+  if (!type.empty() && type != ":bfloat16" && type != ":int8") {
+    std::printf("no weights are held in %s\n", type.c_str());
+    return 2;
+  }
+  const vlt::DType weights = type == ":bfloat16" ? vlt::DType::kBFloat16
+                             : type == ":int8"   ? vlt::DType::kInt8
+                                                 : vlt::DType::kFloat32;
+  const vlt::BackendChoice choice = vlt::choose_cpu_backend(name, weights);
   if (choice.problem == vlt::BackendProblem::kNotOnThisMachine) return 77;
   if (!choice.backend) {
     std::printf("no backend is named %s\n", argv[1]);

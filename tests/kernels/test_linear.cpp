@@ -10,7 +10,7 @@ struct Shape {
   int64_t rows, outputs, inputs;
 };
 
-// Every row count to two strips; widths around panels; k around its block of 768.
+// Every row count to two strips; widths around panels; k around its blocks, 768 and others.
 std::vector<Shape> shapes() {
   std::vector<Shape> list;
   for (int64_t rows = 0; rows <= 29; ++rows) list.push_back({rows, 96, 40});
@@ -18,6 +18,8 @@ std::vector<Shape> shapes() {
     for (const int64_t rows : {1, 3, 13, 30}) list.push_back({rows, outputs, 33});
   for (const int64_t inputs : {1, 2, 767, 768, 769, 1600})
     for (const int64_t rows : {1, 5, 17}) list.push_back({rows, 70, inputs});
+  for (const int64_t inputs : {1024, 1025, 3071, 3072, 3073})  // those of int8
+    list.push_back({17, 40, inputs});
   list.push_back({600, 48, 24});  // several row blocks
   list.push_back({257, 384, 384});
   return list;
@@ -32,6 +34,8 @@ std::string describe(const Shape& s, int workers, int activation) {
 struct LinearCase {
   Shape shape;
   std::vector<float> weight, bias, norm_weight, norm_bias;
+  std::vector<int8_t> numbers;  // weight's, where it is int8
+  std::vector<float> scales, factors;
   GuardedMatrix in, residual;
   NormWeights norm;
 
@@ -47,7 +51,37 @@ struct LinearCase {
            as_stored(random_floats(s.rows * s.inputs, 3), backend)),
         residual(s.rows, s.outputs, backend.row_stride(s.outputs),
                  random_floats(s.rows * s.outputs, 4)),
-        norm{norm_weight.data(), norm_bias.data(), 1e-12f} {}
+        norm{norm_weight.data(), norm_bias.data(), 1e-12f} {
+    if (backend.compute_type() == DType::kInt8) make_int8();
+  }
+
+  // Every second case has factors of its inputs.
+  void make_int8() {
+    std::mt19937 generator(7);
+    std::uniform_int_distribution<int> number(-127, 127);
+    scales = random_floats(shape.outputs, 8, 0.1f, 1);
+    for (float& scale : scales) scale = std::fabs(scale) / 127;
+    if (shape.outputs % 2 == 0) factors = random_floats(shape.inputs, 9, 0.2f, 1);
+    for (int64_t j = 0; j < shape.outputs; ++j)
+      for (int64_t k = 0; k < shape.inputs; ++k) {
+        numbers.push_back(static_cast<int8_t>(number(generator)));
+        const float factor = factors.empty() ? 1 : factors[static_cast<size_t>(k)];
+        weight[numbers.size() - 1] =
+            static_cast<float>(numbers.back()) * scales[static_cast<size_t>(j)] * factor;
+      }
+  }
+
+  LinearWeights prepare(const HostBackend& backend, WeightPool& pool) const {
+    if (numbers.empty())
+      return backend.prepare_linear(weight.data(), bias.data(), shape.outputs, shape.inputs, pool);
+    Int8Weights weights;
+    weights.values = numbers.data();
+    weights.scales = scales.data();
+    weights.input_factors = factors.empty() ? nullptr : factors.data();
+    weights.outputs = shape.outputs;
+    weights.inputs = shape.inputs;
+    return backend.prepare_int8_linear(weights, bias.data(), pool);
+  }
 
   // A sum of K products in any order errs by about √K roundings of its largest partial sum.
   std::vector<double> sum_bounds() {
@@ -57,9 +91,11 @@ struct LinearCase {
       for (int64_t j = 0; j < shape.outputs; ++j) {
         double magnitude =
             std::fabs(bias[static_cast<size_t>(j)]) + std::fabs(residual.view().row(i)[j]);
+        // What is quantised is summed as its distance from the row's least, which is above -5.
+        const double offset = numbers.empty() ? 0 : 5;
         for (int64_t k = 0; k < shape.inputs; ++k)
-          magnitude += std::fabs(static_cast<double>(in.view().row(i)[k]) *
-                                 weight[static_cast<size_t>(j * shape.inputs + k)]);
+          magnitude += (std::fabs(static_cast<double>(in.view().row(i)[k])) + offset) *
+                       std::fabs(weight[static_cast<size_t>(j * shape.inputs + k)]);
         bounds.push_back(roundings * magnitude);
       }
     return bounds;
@@ -69,8 +105,7 @@ struct LinearCase {
 void run_linear(const HostBackend& backend, LinearCase& c, int workers, Activation activation,
                 GuardedMatrix& out) {
   const std::unique_ptr<WeightPool> pool = backend.create_weight_pool();
-  const LinearWeights weights = backend.prepare_linear(c.weight.data(), c.bias.data(),
-                                                       c.shape.outputs, c.shape.inputs, *pool);
+  const LinearWeights weights = c.prepare(backend, *pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear(c.in.view(), weights, activation, out.view());
   });
@@ -78,8 +113,7 @@ void run_linear(const HostBackend& backend, LinearCase& c, int workers, Activati
 
 void run_norm(const HostBackend& backend, LinearCase& c, int workers, GuardedMatrix& out) {
   const std::unique_ptr<WeightPool> pool = backend.create_weight_pool();
-  const LinearWeights weights = backend.prepare_linear(c.weight.data(), c.bias.data(),
-                                                       c.shape.outputs, c.shape.inputs, *pool);
+  const LinearWeights weights = c.prepare(backend, *pool);
   run_together(backend, workers, 1, 16, [&](Operations& operations) {
     operations.linear_residual_layernorm(c.in.view(), weights, c.residual.view(), c.norm,
                                          out.view());
@@ -227,6 +261,29 @@ void check_rounding(const HostBackend& backend, Report& report) {
   }
 }
 
+// A number that 0 … 255 cannot hold must not vanish among those that they can.
+void check_not_finite(const HostBackend& backend, Report& report) {
+  const float bad[] = {std::numeric_limits<float>::quiet_NaN(),
+                       std::numeric_limits<float>::infinity(),
+                       -std::numeric_limits<float>::infinity()};
+  const Shape shape{3, 40, 70};
+  for (const float value : bad)
+    for (const int64_t k : {0, 15, 64, 69}) {
+      LinearCase c(shape, backend);
+      c.in.view().row(1)[k] = value;
+      GuardedMatrix out(shape.rows, shape.outputs, shape.outputs);
+      run_linear(backend, c, 1, Activation::kIdentity, out);
+      bool gone = false, spread = false;
+      for (int64_t j = 0; j < shape.outputs; ++j) {
+        gone |= std::isfinite(out.view().row(1)[j]);
+        spread |= !std::isfinite(out.view().row(0)[j]) || !std::isfinite(out.view().row(2)[j]);
+      }
+      const std::string name = "input " + std::to_string(value) + " at " + std::to_string(k);
+      report.check(name, !gone, "left a finite result in its row");
+      report.check(name, !spread, "reached another row");
+    }
+}
+
 }  // namespace
 
 int test_linear(const HostBackend& backend) {
@@ -240,7 +297,8 @@ int test_linear(const HostBackend& backend) {
       check_linear(backend, *reference, c, static_cast<Activation>(activation), report);
     check_norm(backend, *reference, c, report);
   }
-  if (backend.compute_type() == DType::kBFloat16)
+  if (backend.compute_type() == DType::kInt8) check_not_finite(backend, report);
+  if (backend.compute_type() != DType::kFloat32)
     check_rounding(backend, report);
   else  // its inputs have all bits of a float32
     check_log_relu(backend, report);

@@ -9,13 +9,15 @@
 namespace vlt {
 namespace {
 
-constexpr unsigned kAmxBfloat16 = 1u << 22, kAmxTile = 1u << 24;  // of leaf 7, EDX
-constexpr uint64_t kTileState = uint64_t{3} << 17;                // of XCR0: configuration and data
+// Of leaf 7, EDX.
+constexpr unsigned kAmxBfloat16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
+constexpr uint64_t kTileState = uint64_t{3} << 17;  // of XCR0: configuration and data
 
 bool processor_has_tiles() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  return (d & kAmxBfloat16) && (d & kAmxTile);
+  constexpr unsigned kAll = kAmxBfloat16 | kAmxTile | kAmxInt8;
+  return (d & kAll) == kAll;
 }
 
 // Only where the processor has AVX, and so the instruction.

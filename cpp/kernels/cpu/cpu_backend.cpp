@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cfenv>
+#include <numeric>
+#include <type_traits>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -78,34 +80,31 @@ class CpuBackend final : public HostBackend {
 
   LinearWeights prepare_linear(const float* weight, const float* bias, int64_t outputs,
                                int64_t inputs, WeightPool& pool) const override {
-    const int64_t padded = padded_to_panels(outputs);
-    const int64_t count = padded * padded_inputs(inputs);
-    // The bias lies behind its weights: one stream for the prefetcher.
-    auto* panels = allocate<std::byte>(
-        count * linear_.bytes + padded * static_cast<int64_t>(sizeof(float)), pool);
-    auto* padded_bias = reinterpret_cast<float*>(panels + count * linear_.bytes);
-    const auto row_of = [&](int64_t j) { return weight + j * inputs; };
-    const auto pack_as = [&](auto* out) {
-      pack_panels(row_of, outputs, inputs, padded_inputs(inputs), linear_.group, out);
-    };
-    if (linear_.bytes == 2)
-      pack_as(reinterpret_cast<uint16_t*>(panels));
-    else
-      pack_as(reinterpret_cast<float*>(panels));
-    LinearWeights prepared;
-    prepared.data = panels;
-    std::fill(padded_bias, padded_bias + padded, 0.0f);
-    if (bias) std::copy(bias, bias + outputs, padded_bias);
-    prepared.bias = padded_bias;
-    prepared.outputs = outputs;
-    prepared.inputs = inputs;
+    return linear_.bytes == 2 ? pack_linear<uint16_t>(linear_, weight, bias, outputs, inputs, pool)
+                              : pack_linear<float>(linear_, weight, bias, outputs, inputs, pool);
+  }
+
+  LinearWeights prepare_int8_linear(const Int8Weights& weights, const float* bias,
+                                    WeightPool& pool) const override {
+    const int64_t outputs = weights.outputs, inputs = weights.inputs;
+    LinearWeights prepared =
+        pack_linear<int8_t>(*kernels_.linear_int8, weights.values, bias, outputs, inputs, pool);
+    std::vector<float> sums;
+    for (int64_t j = 0; j < outputs; ++j) {
+      const int8_t* row = weights.values + j * inputs;
+      sums.push_back(static_cast<float>(std::accumulate(row, row + inputs, 0)));
+    }
+    prepared.sums = pad_to_panels(sums.data(), outputs, pool);
+    prepared.scales = pad_to_panels(weights.scales, outputs, pool);
+    if (weights.input_factors)
+      prepared.input_factors = prepare_vector(weights.input_factors, inputs, pool);
     return prepared;
   }
 
   const void* prepare_table(const float* values, int64_t count, WeightPool& pool) const override {
-    if (compute_type() == DType::kFloat32) return prepare_vector(values, count, pool);
+    if (linear_.bytes == sizeof(float)) return prepare_vector(values, count, pool);
     auto* table = allocate<uint16_t>(count, pool);
-    std::transform(values, values + count, table, [](float x) { return as<uint16_t>(x); });
+    std::transform(values, values + count, table, as<uint16_t, float>);
     return table;
   }
 
@@ -149,7 +148,8 @@ class CpuBackend final : public HostBackend {
                          int64_t num_relative_rows) const override {
     const int64_t floats = table_.attention_scratch(max_length, head_size, num_relative_rows);
     const int64_t bytes =
-        std::max(floats * static_cast<int64_t>(sizeof(float)), linear_.scratch_bytes);
+        std::max({floats * static_cast<int64_t>(sizeof(float)), linear_.scratch_bytes,
+                  kernels_.linear_int8 ? kernels_.linear_int8->scratch_bytes : 0});
     return (static_cast<uint64_t>(bytes) + 63) / 64 * 64;
   }
 
@@ -168,15 +168,36 @@ class CpuBackend final : public HostBackend {
     return (outputs + width - 1) / width * width;
   }
 
-  int64_t padded_inputs(int64_t inputs) const {
-    return (inputs + linear_.inputs - 1) / linear_.inputs * linear_.inputs;
+  // [N], or nothing for zeros, filled up with zeros.
+  const float* pad_to_panels(const float* values, int64_t count, WeightPool& pool) const {
+    const int64_t padded = padded_to_panels(count);
+    auto* result = allocate<float>(padded, pool);
+    std::fill_n(result, padded, 0.0f);
+    if (values) std::copy_n(values, count, result);
+    return result;
   }
 
-  // A weight as it is stored: float32, or bfloat16 rounded to the nearest, ties to even. It is finite
-  // before and after: the model has seen to it.
-  template <typename T>
-  static T as(float x) {
-    if constexpr (sizeof(T) == sizeof(float)) {
+  // [N, K] and [N] or null, for the kernel, each weight as T.
+  template <typename T, typename Source>
+  LinearWeights pack_linear(const LinearKernel& kernel, const Source* weight, const float* bias,
+                            int64_t outputs, int64_t inputs, WeightPool& pool) const {
+    const int64_t padded = (inputs + kernel.inputs - 1) / kernel.inputs * kernel.inputs;
+    auto* panels = allocate<T>(padded_to_panels(outputs) * padded, pool);
+    pack_panels([&](int64_t j) { return weight + j * inputs; }, outputs, inputs, padded,
+                kernel.group, panels);
+    LinearWeights prepared;
+    prepared.data = panels;
+    prepared.bias = pad_to_panels(bias, outputs, pool);
+    prepared.outputs = outputs;
+    prepared.inputs = inputs;
+    return prepared;
+  }
+
+  // A weight as it is stored: as it is, or rounded to bfloat16, to the nearest, ties to even. It is
+  // finite before and after: the model has seen to it.
+  template <typename T, typename Source>
+  static T as(Source x) {
+    if constexpr (std::is_same_v<T, Source>) {
       return x;
     } else {
       const auto bits = std::bit_cast<uint32_t>(x);
@@ -194,7 +215,7 @@ class CpuBackend final : public HostBackend {
       for (int64_t k = 0; k < padded; k += group)
         for (int64_t j = column; j < column + width; ++j)
           for (int64_t i = k; i < k + group; ++i)
-            *out++ = as<T>(j < outputs && i < inputs ? row_of(j)[i] : 0.0f);
+            *out++ = j < outputs && i < inputs ? as<T>(row_of(j)[i]) : T{0};
     return out;
   }
 

@@ -46,23 +46,38 @@ bool has_avx512() {
 }  // namespace
 #endif
 
+CpuKernels InstructionSet::kernels(DType weights) const {
+  if (weights == DType::kFloat32) return {table->name, table, &table->linear, nullptr, weights};
+  const bool int8 = weights == DType::kInt8;
+  if (made_for == weights) return {name, table, linear, linear_int8, weights};
+  return {table->name, table, &table->linear_bfloat16, int8 ? &table->linear_int8 : nullptr,
+          weights};
+}
+
 const std::vector<InstructionSet>& instruction_sets() {
   static const std::vector<InstructionSet> sets = [] {
     std::vector<InstructionSet> built;
     const auto add = [&](const KernelTable& table, bool supported) {
-      built.push_back({table.name, &table, &table.linear_bfloat16, supported});
+      built.push_back({table.name, &table, supported});
     };
 #if defined(__x86_64__)
     const bool has_pairs = has_avx512() && __builtin_cpu_supports("avx512bf16");
-    const InstructionSet pairs = {"avx512_bf16", &kAvx512Kernels, &kAvx512Bfloat16Linear,
-                                  has_pairs};
-#if defined(__linux__)
-    built.push_back(
-        {"amx_bf16", &kAvx512Kernels, &kAmxBfloat16Linear, has_pairs && has_amx(), ask_for_amx});
-#endif
+    const bool has_fours = has_avx512() && __builtin_cpu_supports("avx512vnni");
     // On Intel's processors pairs are slower than float32, on which weights that are widened run
     // (BENCHMARKS.md).
-    const bool fast_pairs = !__builtin_cpu_is("intel");
+    const bool fast_pairs = has_pairs && !__builtin_cpu_is("intel");
+    const InstructionSet pairs = {"avx512_bf16", &kAvx512Kernels, has_pairs, DType::kBFloat16,
+                                  &kAvx512Bfloat16Linear};
+#if defined(__linux__)
+    const bool has_tiles = has_pairs && has_amx();
+    built.push_back({"amx_int8", &kAvx512Kernels, has_tiles && has_fours, DType::kInt8,
+                     &kAmxBfloat16Linear, &kAmxInt8Linear, ask_for_amx});
+    built.push_back({"amx_bf16", &kAvx512Kernels, has_tiles, DType::kBFloat16, &kAmxBfloat16Linear,
+                     nullptr, ask_for_amx});
+#endif
+    built.push_back({"avx512_vnni", &kAvx512Kernels, has_fours, DType::kInt8,
+                     fast_pairs ? &kAvx512Bfloat16Linear : &kAvx512Kernels.linear_bfloat16,
+                     &kAvx512VnniLinear});
     if (fast_pairs) built.push_back(pairs);
     add(kAvx512Kernels, has_avx512());
     if (!fast_pairs) built.push_back(pairs);

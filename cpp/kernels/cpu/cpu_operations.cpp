@@ -117,7 +117,11 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
   const Range rows = share(in.rows, rank_ / panel_parts, row_parts);
   const Range my_panels = share(panels, rank_ % panel_parts, panel_parts);
 
+  const LinearKernel& kernel = weights.scales ? *linear_int8_ : linear_;
   LinearBlock b;
+  b.input_factors = weights.input_factors;
+  b.scales = weights.scales;
+  b.sums = weights.sums;
   b.in = in.floats();
   b.in_stride = in.stride;
   b.panels = weights.data;
@@ -137,7 +141,7 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
     const Range block = share(rows.end - rows.begin, static_cast<int>(i), static_cast<int>(blocks));
     b.row_begin = rows.begin + block.begin;
     b.row_end = rows.begin + block.end;
-    linear_.run(b);
+    kernel.run(b);
     if (norm && panel_parts == 1) norm_rows(out, nullptr, *norm, out, {b.row_begin, b.row_end});
   }
   wait_for_others();

@@ -24,6 +24,7 @@ class CpuOperations final : public Operations {
                 const std::function<bool()>& stop_requested)
       : kernels_(*kernels.table),
         linear_(*kernels.linear),
+        linear_int8_(kernels.linear_int8),
         group_(group),
         rank_(rank),
         size_(group ? group->size : 1),
@@ -70,6 +71,7 @@ class CpuOperations final : public Operations {
 
   const KernelTable& kernels_;
   const LinearKernel& linear_;
+  const LinearKernel* const linear_int8_;
   WorkerGroup* const group_;
   const int rank_;
   const int size_;

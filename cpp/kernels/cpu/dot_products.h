@@ -35,6 +35,7 @@ class PairedInputs {
   using Input = uint32_t;
   using Column = uint32_t;
   static constexpr int64_t kGroup = 2;
+  static constexpr int64_t kBlock = kInputBlock;
   // A cache line more than a block: rows a multiple of 1 KiB apart would share cache sets.
   static constexpr int64_t kStride = kInputBlock / kGroup + 16;
   static constexpr int64_t kScratchBytes = kMostBlockRows * kStride * int64_t{sizeof(uint32_t)};

@@ -28,6 +28,10 @@ struct LinearBlock {
   int64_t panel_begin, panel_end;
   Activation activation;
   void* scratch;  // LinearKernel::scratch_bytes of the caller's own
+  // Of weights of int8, as Int8Weights says:
+  const float* input_factors;  // [K], or null for ones
+  const float* scales;         // [N] padded with zeros to a whole panel
+  const float* sums;           // [N] of a column's numbers, padded likewise
 };
 
 // The most rows of a block: 252 = 18 strips of 14. With K = 768 they are 756 KiB, so inputs, outputs
@@ -38,7 +42,7 @@ constexpr int64_t kMostBlockRows = 252;
 // of `bytes` a number, where K' is K or the next multiple of `inputs`; zeros past N and K.
 struct LinearKernel {
   void (*run)(const LinearBlock&);
-  int64_t bytes;   // of a weight: 4 for float32, 2 for bfloat16
+  int64_t bytes;   // of a weight: 4 for float32, 2 for bfloat16, 1 for int8
   int64_t group;   // how many k's of a column lie side by side
   int64_t inputs;  // how many k's it takes at a time; a multiple of group
   int64_t scratch_bytes;
@@ -115,6 +119,7 @@ struct KernelTable {
 
   LinearKernel linear;           // on weights of float32
   LinearKernel linear_bfloat16;  // on weights of bfloat16, widened
+  LinearKernel linear_int8;      // on weights of int8, widened
   void (*layernorm)(const NormBlock&);
   void (*embed_layernorm)(const EmbeddingRow&);
   int64_t (*attention_scratch)(int64_t length, int64_t head_size, int64_t num_relative_rows);
@@ -128,16 +133,19 @@ struct CpuKernels {
   const char* name;  // of the instruction set
   const KernelTable* table;
   const LinearKernel* linear;
-  DType weights;  // kFloat32 or kBFloat16
+  const LinearKernel* linear_int8;  // for the weights that are int8; null where none is
+  DType weights;                    // kFloat32, kBFloat16 or kInt8
 };
 
 extern const KernelTable kPortableKernels;
 #if defined(__x86_64__)
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
-// Beside kAvx512Kernels, on processors that multiply pairs or tiles of bfloat16.
+// Beside kAvx512Kernels, on processors that multiply pairs of bfloat16, fours of int8, or tiles.
 extern const LinearKernel kAvx512Bfloat16Linear;
+extern const LinearKernel kAvx512VnniLinear;
 extern const LinearKernel kAmxBfloat16Linear;
+extern const LinearKernel kAmxInt8Linear;
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;
 #endif

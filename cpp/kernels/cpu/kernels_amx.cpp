@@ -1,12 +1,19 @@
-// Products of bfloat16 for AMX; all else is in kernels_avx512.cpp.
+// Products of bfloat16 and of int8 for AMX; all else is in kernels_avx512.cpp.
 #define VLT_KERNELS amx
 #include "kernels/cpu/simd_avx512.h"
 
 #include "kernels/cpu/amx.h"
 
 namespace vlt {
+namespace {
 
-const LinearKernel kAmxBfloat16Linear = {VLT_KERNELS::linear_amx, 2, 2, VLT_KERNELS::kTileInputs,
-                                         VLT_KERNELS::AmxScratch::kBytes};
+using VLT_KERNELS::AmxScratch, VLT_KERNELS::Bfloat16Tiles, VLT_KERNELS::Int8Tiles;
+
+}  // namespace
+
+const LinearKernel kAmxBfloat16Linear = {VLT_KERNELS::linear_tiles<Bfloat16Tiles>, 2, 2, 32,
+                                         AmxScratch<Bfloat16Tiles>::kBytes};
+const LinearKernel kAmxInt8Linear = {VLT_KERNELS::linear_tiles<Int8Tiles>, 1, 4, 64,
+                                     AmxScratch<Int8Tiles>::kBytes};
 
 }  // namespace vlt

@@ -1,7 +1,7 @@
 // linear: out = activation(in [M, K] · weightᵀ [K, N] + bias + residual), for a block of it.
 //
 // Layout     The weight is prepacked in panels of kPanelWidth columns, k-major, zero-padded. It is
-//            float32 or bfloat16; inputs and sums are float32.
+//            float32, bfloat16 or int8; inputs and sums are float32, beside int8 quantised ones.
 // Mapping    k blocks (outermost) → groups of panels → strips of rows. A panel's k block stays in
 //            L2 while all strips of the row block pass over it.
 // Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes for K·896 flops.
@@ -55,6 +55,7 @@ struct PlainInputs {
   using Input = float;
   using Column = Weight;
   static constexpr int64_t kGroup = 1;
+  static constexpr int64_t kBlock = kInputBlock;
 
   explicit PlainInputs(const LinearBlock& block) : b(block) {}
   void begin(int64_t, int64_t) {}
@@ -62,6 +63,47 @@ struct PlainInputs {
   int64_t stride() const { return b.in_stride; }
 
   const LinearBlock& b;
+};
+
+// Inputs as the numbers 0 … 255 that they are quantised to: products with weights of int8 and runs
+// of them are exact in float32.
+class QuantizedInputs {
+ public:
+  using Input = float;
+  using Column = int8_t;
+  static constexpr int64_t kGroup = 1;
+  static constexpr int64_t kBlock = kInputBlock;
+  static_assert(kSumLength * 255 * 127 < 1 << 24);
+  // A cache line more than a block: rows a multiple of 1 KiB apart would share cache sets.
+  static constexpr int64_t kStride = kBlock + 16;
+  static constexpr int64_t kScratchBytes =
+      kMostBlockRows * (kStride * int64_t{sizeof(float)} + int64_t{sizeof(RowRange)});
+
+  explicit QuantizedInputs(const LinearBlock& block)
+      : b_(block),
+        numbers_(static_cast<float*>(block.scratch)),
+        ranges_(reinterpret_cast<RowRange*>(numbers_ + kMostBlockRows * kStride)) {}
+
+  void begin(int64_t k, int64_t count) {
+    const float* factors = b_.input_factors ? b_.input_factors + k : nullptr;
+    for (int64_t i = 0; i < b_.row_end - b_.row_begin; ++i) {
+      const float* in = b_.in + (b_.row_begin + i) * b_.in_stride;
+      if (k == 0) ranges_[i] = range_of(in, b_.input_factors, b_.inputs);
+      for (int64_t j = 0; j < count; j += Vec::kLanes) {
+        const int64_t lanes = count - j < Vec::kLanes ? count - j : Vec::kLanes;
+        const Vec x = scaled_input(in + k, factors, j, lanes);
+        store(numbers_ + i * kStride + j, quantized(x, ranges_[i]));
+      }
+    }
+  }
+  const float* row(int64_t row, int64_t) const { return numbers_ + (row - b_.row_begin) * kStride; }
+  int64_t stride() const { return kStride; }
+  const RowRange* ranges(int64_t row) const { return ranges_ + (row - b_.row_begin); }
+
+ private:
+  const LinearBlock& b_;
+  float* const numbers_;
+  RowRange* const ranges_;
 };
 
 // `Inputs` says what the kernel reads of the block's inputs, kGroup of them at a time, and gets
@@ -77,9 +119,9 @@ inline void linear_with(const LinearBlock& b) {
   const auto* panels = static_cast<const typename Inputs::Column*>(b.panels);
   const int64_t panel_stride = (b.inputs + kGroup - 1) / kGroup * kPanelWidth;
 
-  for (int64_t k = 0; k < b.inputs; k += kInputBlock) {
-    const bool last = k + kInputBlock >= b.inputs;
-    const int64_t block = last ? b.inputs - k : kInputBlock;
+  for (int64_t k = 0; k < b.inputs; k += Inputs::kBlock) {
+    const bool last = k + Inputs::kBlock >= b.inputs;
+    const int64_t block = last ? b.inputs - k : Inputs::kBlock;
     inputs.begin(k, block);
     int64_t group = 1;
     for (int64_t panel = b.panel_begin; panel < b.panel_end; panel += group) {
@@ -105,6 +147,9 @@ inline void linear_with(const LinearBlock& b) {
         tile.residual =
             last && b.residual ? b.residual + row * b.residual_stride + column : nullptr;
         tile.residual_stride = b.residual_stride;
+        if constexpr (kIsQuantized<typename Inputs::Column>) {
+          if (last) tile.dequantization = {inputs.ranges(row), b.scales + column, b.sums + column};
+        }
         if (cols >= group * kPanelWidth) {
           run_full_tile(group, rows, tile);
         } else {
@@ -121,5 +166,6 @@ inline void linear_with(const LinearBlock& b) {
 
 inline void linear(const LinearBlock& b) { linear_with<PlainInputs<float>>(b); }
 inline void linear_bfloat16(const LinearBlock& b) { linear_with<PlainInputs<uint16_t>>(b); }
+inline void linear_int8(const LinearBlock& b) { linear_with<QuantizedInputs>(b); }
 
 }  // namespace vlt::VLT_KERNELS

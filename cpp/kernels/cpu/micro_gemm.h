@@ -10,14 +10,15 @@
 //            a panel's row is a cache line. Few rows take two or four panels at once, to have ≥ 8
 //            independent sums: two multiply-adds a cycle times four cycles of latency.
 // Roofline   14 × 32 does 28 multiply-adds on 16 loads of k: bound by arithmetic from L2 on.
-// Weights    float32; bfloat16, widened as they are loaded; or pairs of bfloat16 beside pairs of
-//            inputs (dot_products.h), where a k is two.
+// Weights    float32; bfloat16 or int8, widened as they are loaded; or pairs of bfloat16 or fours of
+//            int8 beside as many inputs (dot_products.h, int8_products.h), where a k is two or four.
 // Numerics   Each element is the sum, in order, of sums of kSumLength products, k ascending. That
 //            does not depend on M or V, so tile shapes never change bits.
 // Reference  linear in reference/reference_backend.cpp
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/quantized_rows.h"
 
 namespace vlt::VLT_KERNELS {
 
@@ -33,6 +34,28 @@ inline int64_t num_panels(int64_t cols) { return (cols + kPanelWidth - 1) / kPan
 // every step rounds twice.
 constexpr int64_t kSumLength = Vec::kFusesMultiplyAdd ? 128 : 64;
 
+// What a sum of products of quantised numbers stands for: scales[j] · (step[i] · sum + least[i] ·
+// sums[j]), as quantized_rows.h has it.
+struct Dequantization {
+  const RowRange* rows;  // null before the last block of k
+  const float* scales;
+  const float* sums;
+};
+
+template <typename Weight>
+constexpr bool kIsQuantized = false;
+template <>
+constexpr bool kIsQuantized<int8_t> = true;
+
+// How products of such inputs add up: the type of a sum, and how many a run has.
+template <typename In>
+struct Summation {
+  static constexpr int64_t kLength = kSumLength;
+  static Vec none() { return zero(); }
+  static Vec from(const float* out) { return load(out); }
+};
+inline Vec to_float(Vec sum) { return sum; }
+
 template <typename In, typename Weight>
 struct TileOf {
   const In* in;
@@ -46,22 +69,30 @@ struct TileOf {
   const float* bias;      // or null
   const float* residual;  // or null
   int64_t residual_stride;
+  Dequantization dequantization{};  // where kIsQuantized<Weight>
 };
 using Tile = TileOf<float, float>;
+
+inline Vec dequantized(Vec sum, const Dequantization& d, int row, int column) {
+  const RowRange& r = d.rows[row];
+  const Vec rest = broadcast(r.least) * load(d.sums + column);
+  return fma(broadcast(r.step), sum, rest) * load(d.scales + column);
+}
 
 // Every loop over the accumulators must be unrolled: gcc 12 else keeps them on the stack.
 template <int M, int V, typename In, typename Weight>
 inline void micro_gemm(const TileOf<In, Weight>& t) {
+  using Sums = Summation<In>;
   const Weight* panel = t.panels;
   bool have_total = t.accumulate;
-  for (int64_t begin = 0;; begin += kSumLength) {
-    const bool last = begin + kSumLength >= t.inputs;
-    const int64_t end = last ? t.inputs : begin + kSumLength;
-    Vec sum[M][V];
+  for (int64_t begin = 0;; begin += Sums::kLength) {
+    const bool last = begin + Sums::kLength >= t.inputs;
+    const int64_t end = last ? t.inputs : begin + Sums::kLength;
+    decltype(Sums::none()) sum[M][V];
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i)
 #pragma GCC unroll 16
-      for (int j = 0; j < V; ++j) sum[i][j] = zero();
+      for (int j = 0; j < V; ++j) sum[i][j] = Sums::none();
 
     for (int64_t k = begin; k < end; ++k, panel += kPanelWidth) {
       const auto column = [&](int j) {
@@ -98,8 +129,16 @@ inline void micro_gemm(const TileOf<In, Weight>& t) {
 #pragma GCC unroll 16
       for (int j = 0; j < V; ++j) {
         float* out = t.out + i * t.out_stride + j * Vec::kLanes;
-        Vec y = sum[i][j];
-        if (have_total) y = load(out) + y;
+        auto total = sum[i][j];
+        if (have_total) total = Sums::from(out) + total;
+        Vec y = to_float(total);
+        if constexpr (kIsQuantized<Weight>) {
+          if (!last || !t.dequantization.rows) {
+            store(out, total);
+            continue;
+          }
+          y = dequantized(y, t.dequantization, i, j * Vec::kLanes);
+        }
         if (last && t.bias) y = y + load(t.bias + j * Vec::kLanes);
         if (last && t.residual) y = y + load(t.residual + i * t.residual_stride + j * Vec::kLanes);
         store(out, y);

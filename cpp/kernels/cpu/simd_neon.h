@@ -20,6 +20,12 @@ inline Vec broadcast(float x) { return {vdupq_n_f32(x)}; }
 inline Vec load(const float* p) { return {vld1q_f32(p)}; }
 // bfloat16 is the upper half of a float32.
 inline Vec load(const uint16_t* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))}; }
+inline Vec load(const int8_t* p) {
+  int32_t four = 0;
+  __builtin_memcpy(&four, p, sizeof(four));
+  const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+  return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))};
+}
 inline void store(float* p, Vec a) { vst1q_f32(p, a.v); }
 
 // The first n lanes (0 < n <= 4); the others read as zero and are not written.

@@ -27,6 +27,9 @@ inline Vec load(const float* p) {
 inline Vec load(const uint16_t* p) {
   return {reinterpret_cast<Lanes>(IntLanes{p[0] << 16, p[1] << 16, p[2] << 16, p[3] << 16})};
 }
+inline Vec load(const int8_t* p) {
+  return {__builtin_convertvector(IntLanes{p[0], p[1], p[2], p[3]}, Lanes)};
+}
 inline void store(float* p, Vec a) { __builtin_memcpy(p, &a.v, sizeof(a.v)); }
 
 // The first n lanes (0 < n <= 4); the others read as zero and are not written.

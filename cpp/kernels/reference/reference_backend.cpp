@@ -42,11 +42,27 @@ void norm_row(const std::vector<double>& x, const NormWeights& norm, float* out)
     out[j] = static_cast<float>((x[j] - mean) * scale * norm.weight[j] + norm.bias[j]);
 }
 
-double linear_element(const float* in, const LinearWeights& weights, int64_t output) {
-  double sum = weights.bias[output];
+// A row of inputs as a product takes it: for weights of int8, what is left of it in 8 bits. Which of
+// two numbers an input is rounded to is decided in float32, as kernels do.
+std::vector<double> linear_inputs(const float* in, const LinearWeights& weights) {
+  std::vector<float> x(in, in + weights.inputs);
+  if (!weights.scales) return {x.begin(), x.end()};
+  for (size_t k = 0; weights.input_factors && k < x.size(); ++k) x[k] *= weights.input_factors[k];
+  const auto [least, most] = std::minmax_element(x.begin(), x.end());
+  const float width = *most - *least;
+  const float steps_per_unit = width > 1e-30f ? 255.0f / width : 0.0f;
+  std::vector<double> inputs;
+  for (const float value : x)
+    inputs.push_back(*least + static_cast<double>(width) / 255 *
+                                  std::nearbyint((value - *least) * steps_per_unit));
+  return inputs;
+}
+
+double linear_element(const std::vector<double>& in, const LinearWeights& weights, int64_t output) {
+  double sum = 0;
   const auto* weight = static_cast<const float*>(weights.data) + output * weights.inputs;
-  for (int64_t k = 0; k < weights.inputs; ++k) sum += static_cast<double>(in[k]) * weight[k];
-  return sum;
+  for (size_t k = 0; k < in.size(); ++k) sum += in[k] * weight[k];
+  return weights.bias[output] + (weights.scales ? weights.scales[output] * sum : sum);
 }
 
 double pool_column(const float* column, int64_t stride, int64_t begin, int64_t length,
@@ -121,10 +137,12 @@ class ReferenceOperations final : public Operations {
 
   void linear(const Matrix& in, const LinearWeights& weights, Activation activation,
               const Matrix& out) override {
-    for (int64_t i = 0; i < in.rows; ++i)
+    for (int64_t i = 0; i < in.rows; ++i) {
+      const std::vector<double> inputs = linear_inputs(in.row(i), weights);
       for (int64_t j = 0; j < weights.outputs; ++j)
         out.row(i)[j] =
-            static_cast<float>(activate(activation, linear_element(in.row(i), weights, j)));
+            static_cast<float>(activate(activation, linear_element(inputs, weights, j)));
+    }
   }
 
   void linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
@@ -132,8 +150,9 @@ class ReferenceOperations final : public Operations {
                                  const Matrix& out) override {
     std::vector<double> sum(static_cast<size_t>(out.cols));
     for (int64_t i = 0; i < in.rows; ++i) {
+      const std::vector<double> inputs = linear_inputs(in.row(i), weights);
       for (int64_t j = 0; j < out.cols; ++j)
-        sum[static_cast<size_t>(j)] = linear_element(in.row(i), weights, j) + residual.row(i)[j];
+        sum[static_cast<size_t>(j)] = linear_element(inputs, weights, j) + residual.row(i)[j];
       norm_row(sum, norm, out.row(i));
     }
   }
@@ -266,6 +285,18 @@ class ReferenceBackend final : public HostBackend {
     prepared.bias = bias_copy;
     prepared.outputs = outputs;
     prepared.inputs = inputs;
+    return prepared;
+  }
+
+  LinearWeights prepare_int8_linear(const Int8Weights& weights, const float* bias,
+                                    WeightPool& pool) const override {
+    const std::vector<float> values(weights.values,
+                                    weights.values + weights.outputs * weights.inputs);
+    LinearWeights prepared =
+        prepare_linear(values.data(), bias, weights.outputs, weights.inputs, pool);
+    prepared.scales = prepare_vector(weights.scales, weights.outputs, pool);
+    if (weights.input_factors)
+      prepared.input_factors = prepare_vector(weights.input_factors, weights.inputs, pool);
     return prepared;
   }
 
