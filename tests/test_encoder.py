@@ -214,7 +214,7 @@ def test_wrong_starts_are_refused(tiny_encoder: vlt.Encoder, starts: list[int]) 
         ({"device": "cuda:x"}, ValueError, "'cuda:x'"),
         ({"device": "cpu:1"}, vlt.VltError, "1"),
         ({"device": "cpu", "dtype": "float16"}, vlt.UnsupportedError, "(?i)float32"),
-        ({"dtype": "int8"}, ValueError, "'int8'"),
+        ({"dtype": "int4"}, ValueError, "'int4'"),
         ({"num_threads": 0}, ValueError, "num_threads.*not 0"),
         ({"num_threads": 1025}, ValueError, "1025"),
         ({"num_threads": 2**32 + 1}, ValueError, str(2**32 + 1)),

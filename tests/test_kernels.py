@@ -26,7 +26,7 @@ CASES += [
     (f"{name}:{dtype}", operation)
     for dtype, names in NARROW.items()
     for name in names
-    for operation in ("linear", "rows")
+    for operation in ("linear", "attention", "relative", "rows")
 ]
 
 

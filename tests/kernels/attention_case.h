@@ -23,6 +23,7 @@ struct AttentionCase {
   int64_t inner;
   int64_t tokens;
   GuardedMatrix qkv;
+  bool rounds_probabilities;
   Sequences sequences;
 
   AttentionCase(const std::vector<int32_t>& lengths, int num_heads, int64_t size, uint32_t seed,
@@ -33,7 +34,8 @@ struct AttentionCase {
         inner(num_heads * size),
         tokens(total(lengths)),
         qkv(tokens, 3 * inner, backend.row_stride(3 * inner),
-            random_floats(tokens * 3 * inner, seed, 1.5f)) {
+            as_stored(random_floats(tokens * 3 * inner, seed, 1.5f), backend)),
+        rounds_probabilities(backend.compute_type() != DType::kFloat32) {
     for (const int32_t length : lengths) starts.push_back(starts.back() + length);
     sequences.sequence_starts = starts.data();
     sequences.num_sequences = static_cast<int32_t>(lengths.size());
@@ -75,9 +77,12 @@ struct AttentionCase {
   }
 
   // Scores err by √D roundings of |q|·|k|; probabilities by that, relatively; the mix by √L more.
+  // Beside weights of fewer bits, probabilities may be rounded to bfloat16, from exponentials that
+  // are a little off.
   double bound(double largest_value, double largest_score) const {
     const double roots = 4 + std::sqrt(static_cast<double>(head_size + longest()));
-    return kEps * largest_value * roots * (2 + largest_score);
+    const double rounding = rounds_probabilities ? 0x1p-9 + 2e-4 : 0;
+    return (kEps * roots * (2 + largest_score) + rounding) * largest_value;
   }
 };
 

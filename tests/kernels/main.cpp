@@ -26,8 +26,8 @@ int main(int argc, char** argv) {
   }
   const std::string wanted = argc == 3 ? argv[2] : "";
   int failed = 0, run = 0;
-  const auto run_if_wanted = [&](const char* name, int (*test)(const vlt::HostBackend&)) {
-    if (!wanted.empty() && wanted != name) return;
+  const auto run_if_wanted = [&](const char* test_name, int (*test)(const vlt::HostBackend&)) {
+    if (!wanted.empty() && wanted != test_name) return;
     failed += test(*choice.backend);
     ++run;
   };

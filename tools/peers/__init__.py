@@ -63,6 +63,8 @@ PEERS: dict[str, Peer] = {
     "ct2": Peer("ctranslate2_cpu", "float32", True),
     "torch-bf16": Peer("pytorch", "bfloat16", False, "make_bfloat16"),
     "ov-bf16": Peer("openvino_cpu", "bfloat16", True, "make_bfloat16"),
+    "ort-int8": Peer("onnxruntime_cpu", "int8", True, "make_int8"),
+    "ct2-int8": Peer("ctranslate2_cpu", "int8", True, "make_int8"),
 }
 
 

@@ -11,10 +11,19 @@ from peers import Array, Forward, Model, PaddedBatch
 
 def make(model: Model, threads: int) -> Forward:
     """An encoder with this many threads; ids go in and states come out without a copy."""
+    return _open(model, threads, "float32")
+
+
+def make_int8(model: Model, threads: int) -> Forward:
+    """The same with linear layers in 8 bits."""
+    return _open(model, threads, "int8_float32")
+
+
+def _open(model: Model, threads: int, compute_type: str) -> Forward:
     import ctranslate2
 
     encoder = ctranslate2.Encoder(
-        str(converted_path(model)), device="cpu", compute_type="float32", intra_threads=threads
+        str(converted_path(model)), device="cpu", compute_type=compute_type, intra_threads=threads
     )
 
     def forward(batch: PaddedBatch) -> Array:

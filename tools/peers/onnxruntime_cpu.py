@@ -1,4 +1,4 @@
-"""ONNX Runtime on the graph that its own transformer optimizer fuses."""
+"""ONNX Runtime on the graph that its own transformer optimizer fuses, as it is or in int8."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from peers.onnx_export import onnx_path
 
 def make(model: Model, threads: int) -> Forward:
     """A session on the CPU with this many threads inside an operation."""
+    return _open(fused_path(model), threads)
+
+
+def make_int8(model: Model, threads: int) -> Forward:
+    """The same in 8 bits: a scale for each output, inputs quantised as they come."""
+    return _open(int8_path(model), threads)
+
+
+def _open(path: Path, threads: int) -> Forward:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        str(fused_path(model)), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def forward(batch: PaddedBatch) -> Array:
         inputs = {"input_ids": batch.token_ids, "attention_mask": batch.attention_mask}
@@ -25,6 +32,23 @@ def make(model: Model, threads: int) -> Forward:
         return states
 
     return forward
+
+
+def int8_path(model: Model) -> Path:
+    """The fused graph with weights of int8, as onnxruntime's own quantizer makes it."""
+    path = model.cache / "int8.onnx"
+    if not path.exists():
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(
+            str(fused_path(model)),
+            str(path),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+    return path
 
 
 def fused_path(model: Model) -> Path:

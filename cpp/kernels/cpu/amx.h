@@ -43,6 +43,12 @@ static_assert(sizeof(TileConfig) == 64);
 // gcc is not told that tiles are loaded from memory, and might leave stores out or for later.
 inline void keep_stores(const void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
 
+inline void configure_tiles() {
+  const TileConfig config;
+  keep_stores(&config);
+  _tile_loadconfig(&config);
+}
+
 // Rows of inputs as bfloat16, in the caller's scratch.
 class RoundedRows {
  public:
@@ -153,25 +159,26 @@ inline void clear_sums() {
   _tile_zero(3);
 }
 
-// sums [32, 32] = 32 rows of inputs · a panel
+// sums [32, 32] = 32 rows of inputs · a panel; rows of inputs are input_stride bytes apart, rows of
+// sums sum_stride numbers.
 template <typename Tiles>
-inline void multiply_2x2(const uint8_t* inputs, const uint8_t* panel, int64_t steps, float* sums) {
-  constexpr int64_t kStride = Tiles::Rows::kStride;
-  const uint8_t* below = inputs + kTileRows * kStride;
+inline void multiply_2x2(const uint8_t* inputs, int64_t input_stride, const uint8_t* panel,
+                         int64_t steps, float* sums, int64_t sum_stride) {
+  const uint8_t* below = inputs + kTileRows * input_stride;
   clear_sums();
   for (int64_t step = 0; step < steps; ++step) {
-    _tile_loadd(4, inputs + step * kTileBytes, kStride);
-    _tile_loadd(5, below + step * kTileBytes, kStride);
+    _tile_loadd(4, inputs + step * kTileBytes, input_stride);
+    _tile_loadd(5, below + step * kTileBytes, input_stride);
     const uint8_t* weights = panel + step * kTileRows * kPanelRowBytes;
     _tile_loadd(6, weights, kPanelRowBytes);
     _tile_loadd(7, weights + kTileBytes, kPanelRowBytes);
     Tiles::multiply_all();
   }
-  constexpr int64_t kSumStride = kPanelWidth * int64_t{sizeof(float)};
-  _tile_stored(0, sums, kSumStride);
-  _tile_stored(1, sums + 16, kSumStride);
-  _tile_stored(2, sums + kTileRows * kPanelWidth, kSumStride);
-  _tile_stored(3, sums + kTileRows * kPanelWidth + 16, kSumStride);
+  const int64_t bytes = sum_stride * int64_t{sizeof(float)};
+  _tile_stored(0, sums, bytes);
+  _tile_stored(1, sums + 16, bytes);
+  _tile_stored(2, sums + kTileRows * sum_stride, bytes);
+  _tile_stored(3, sums + kTileRows * sum_stride + 16, bytes);
 }
 
 // sums [16, 64] = 16 rows of inputs · two panels, or [16, 32] of one, which are then the same twice
@@ -234,9 +241,7 @@ inline void linear_tiles(const LinearBlock& b) {
   AmxScratch<Tiles> scratch(b.scratch);
   const auto* panels = static_cast<const uint8_t*>(b.panels);
   const int64_t panel_stride = steps_of(b.inputs) * kTileRows * kPanelRowBytes;
-  const TileConfig config;
-  keep_stores(&config);
-  _tile_loadconfig(&config);
+  configure_tiles();
   for (int64_t k = 0; k < b.inputs; k += kBlock) {
     const bool first = k == 0, last = k + kBlock >= b.inputs;
     const int64_t count = last ? b.inputs - k : kBlock;
@@ -252,7 +257,8 @@ inline void linear_tiles(const LinearBlock& b) {
           panels + panel * panel_stride + k / kTileInputs * kTileRows * kPanelRowBytes;
       int64_t row = b.row_begin;
       for (; b.row_end - row > kTileRows; row += 2 * kTileRows) {
-        multiply_2x2<Tiles>(scratch.rows.row(row - b.row_begin), weights, steps, scratch.sums);
+        multiply_2x2<Tiles>(scratch.rows.row(row - b.row_begin), Tiles::Rows::kStride, weights,
+                            steps, scratch.sums, kPanelWidth);
         const int64_t rows = b.row_end - row < 2 * kTileRows ? b.row_end - row : 2 * kTileRows;
         finish_sums(b, scratch, kPanelWidth,
                     {row, rows, column, cols_of(column, kPanelWidth), first, last});

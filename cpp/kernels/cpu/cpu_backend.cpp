@@ -146,7 +146,7 @@ class CpuBackend final : public HostBackend {
 
   uint64_t scratch_bytes(int64_t max_length, int64_t head_size,
                          int64_t num_relative_rows) const override {
-    const int64_t floats = table_.attention_scratch(max_length, head_size, num_relative_rows);
+    const int64_t floats = kernels_.attention->scratch(max_length, head_size, num_relative_rows);
     const int64_t bytes =
         std::max({floats * static_cast<int64_t>(sizeof(float)), linear_.scratch_bytes,
                   kernels_.linear_int8 ? kernels_.linear_int8->scratch_bytes : 0});

@@ -47,10 +47,14 @@ bool has_avx512() {
 #endif
 
 CpuKernels InstructionSet::kernels(DType weights) const {
-  if (weights == DType::kFloat32) return {table->name, table, &table->linear, nullptr, weights};
-  const bool int8 = weights == DType::kInt8;
-  if (made_for == weights) return {name, table, linear, linear_int8, weights};
-  return {table->name, table, &table->linear_bfloat16, int8 ? &table->linear_int8 : nullptr,
+  if (made_for == weights && made_for != DType::kFloat32)
+    return {name, table, linear, linear_int8, attention, weights};
+  const bool wide = weights == DType::kFloat32;
+  return {table->name,
+          table,
+          wide ? &table->linear : &table->linear_bfloat16,
+          weights == DType::kInt8 ? &table->linear_int8 : nullptr,
+          &table->attention,
           weights};
 }
 
@@ -66,18 +70,29 @@ const std::vector<InstructionSet>& instruction_sets() {
     // On Intel's processors pairs are slower than float32, on which weights that are widened run
     // (BENCHMARKS.md).
     const bool fast_pairs = has_pairs && !__builtin_cpu_is("intel");
-    const InstructionSet pairs = {"avx512_bf16", &kAvx512Kernels, has_pairs, DType::kBFloat16,
-                                  &kAvx512Bfloat16Linear};
+    const KernelTable* table = &kAvx512Kernels;
+    const InstructionSet pairs = {"avx512_bf16",
+                                  table,
+                                  has_pairs,
+                                  DType::kBFloat16,
+                                  &kAvx512Bfloat16Linear,
+                                  &kAvx512Bfloat16Attention};
+    InstructionSet fours = {"avx512_vnni",
+                            table,
+                            has_fours,
+                            DType::kInt8,
+                            &table->linear_bfloat16,
+                            &table->attention,
+                            &kAvx512VnniLinear};
+    if (fast_pairs) fours.linear = pairs.linear, fours.attention = pairs.attention;
 #if defined(__linux__)
     const bool has_tiles = has_pairs && has_amx();
-    built.push_back({"amx_int8", &kAvx512Kernels, has_tiles && has_fours, DType::kInt8,
-                     &kAmxBfloat16Linear, &kAmxInt8Linear, ask_for_amx});
-    built.push_back({"amx_bf16", &kAvx512Kernels, has_tiles, DType::kBFloat16, &kAmxBfloat16Linear,
-                     nullptr, ask_for_amx});
+    built.push_back({"amx_int8", table, has_tiles, DType::kInt8, &kAmxBfloat16Linear,
+                     &kAmxBfloat16Attention, &kAmxInt8Linear, ask_for_amx});
+    built.push_back({"amx_bf16", table, has_tiles, DType::kBFloat16, &kAmxBfloat16Linear,
+                     &kAmxBfloat16Attention, nullptr, ask_for_amx});
 #endif
-    built.push_back({"avx512_vnni", &kAvx512Kernels, has_fours, DType::kInt8,
-                     fast_pairs ? &kAvx512Bfloat16Linear : &kAvx512Kernels.linear_bfloat16,
-                     &kAvx512VnniLinear});
+    built.push_back(fours);
     if (fast_pairs) built.push_back(pairs);
     add(kAvx512Kernels, has_avx512());
     if (!fast_pairs) built.push_back(pairs);

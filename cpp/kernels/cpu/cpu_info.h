@@ -18,7 +18,8 @@ struct InstructionSet {
   bool supported;  // by this machine
   // Of float32 the table has all there is, and something for any other type.
   DType made_for = DType::kFloat32;
-  const LinearKernel* linear = nullptr;       // for weights of bfloat16, beside int8 too
+  const LinearKernel* linear = nullptr;  // for weights of bfloat16, beside int8 too
+  const AttentionKernel* attention = nullptr;
   const LinearKernel* linear_int8 = nullptr;  // where made_for is kInt8
   bool (*ask)() = nullptr;  // what the operating system has to be asked before these; or null
 

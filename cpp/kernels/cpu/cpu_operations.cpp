@@ -201,7 +201,7 @@ void CpuOperations::attention(const Sequences& sequences, const Matrix& qkv, int
                               float scale, const RelativeWeights* relative, const Matrix& out) {
   const int64_t inner = out.cols;
   const int64_t head_size = inner / num_heads;
-  const auto strips = [&](int64_t length) { return divide_up(length, kernels_.strip_rows); };
+  const auto strips = [&](int64_t length) { return divide_up(length, attention_.strip_rows); };
   int64_t work = 0;
   for (int32_t s = 0; s < sequences.num_sequences; ++s)
     work += strips(sequences.length(s)) * sequences.length(s) * num_heads;
@@ -235,7 +235,7 @@ void CpuOperations::attention(const Sequences& sequences, const Matrix& qkv, int
       h.relative = relative ? relative_head(*relative, head, head_size, kernels_.panel_width)
                             : RelativeHead{};
       h.scratch = scratch_;
-      kernels_.attention(h);
+      attention_.run(h);
     }
   }
   wait_for_others();

@@ -25,6 +25,7 @@ class CpuOperations final : public Operations {
       : kernels_(*kernels.table),
         linear_(*kernels.linear),
         linear_int8_(kernels.linear_int8),
+        attention_(*kernels.attention),
         group_(group),
         rank_(rank),
         size_(group ? group->size : 1),
@@ -72,6 +73,7 @@ class CpuOperations final : public Operations {
   const KernelTable& kernels_;
   const LinearKernel& linear_;
   const LinearKernel* const linear_int8_;
+  const AttentionKernel& attention_;
   WorkerGroup* const group_;
   const int rank_;
   const int size_;

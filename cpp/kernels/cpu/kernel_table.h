@@ -99,7 +99,13 @@ struct AttentionHead {
   float scale;
   int64_t row_begin, row_end;
   RelativeHead relative;
-  float* scratch;  // attention_scratch(L, D, R) floats
+  float* scratch;  // AttentionKernel::scratch(L, D, R) floats
+};
+
+struct AttentionKernel {
+  void (*run)(const AttentionHead&);
+  int64_t (*scratch)(int64_t length, int64_t head_size, int64_t num_relative_rows);
+  int64_t strip_rows;  // of queries, that it takes at a time
 };
 
 // One sequence's states [L, cols] reduced to one row.
@@ -122,8 +128,7 @@ struct KernelTable {
   LinearKernel linear_int8;      // on weights of int8, widened
   void (*layernorm)(const NormBlock&);
   void (*embed_layernorm)(const EmbeddingRow&);
-  int64_t (*attention_scratch)(int64_t length, int64_t head_size, int64_t num_relative_rows);
-  void (*attention)(const AttentionHead&);
+  AttentionKernel attention;
   void (*pool)(const PoolSequence&);
   void (*normalize)(float* row, int64_t cols);
 };
@@ -134,7 +139,8 @@ struct CpuKernels {
   const KernelTable* table;
   const LinearKernel* linear;
   const LinearKernel* linear_int8;  // for the weights that are int8; null where none is
-  DType weights;                    // kFloat32, kBFloat16 or kInt8
+  const AttentionKernel* attention;
+  DType weights;  // kFloat32, kBFloat16 or kInt8
 };
 
 extern const KernelTable kPortableKernels;
@@ -146,6 +152,8 @@ extern const LinearKernel kAvx512Bfloat16Linear;
 extern const LinearKernel kAvx512VnniLinear;
 extern const LinearKernel kAmxBfloat16Linear;
 extern const LinearKernel kAmxInt8Linear;
+extern const AttentionKernel kAvx512Bfloat16Attention;
+extern const AttentionKernel kAmxBfloat16Attention;
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;
 #endif

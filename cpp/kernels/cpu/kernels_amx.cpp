@@ -1,8 +1,9 @@
-// Products of bfloat16 and of int8 for AMX; all else is in kernels_avx512.cpp.
+// Products of bfloat16 and of int8 for AMX, and attention; all else is in kernels_avx512.cpp.
 #define VLT_KERNELS amx
 #include "kernels/cpu/simd_avx512.h"
 
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/amx_attention.h"
 
 namespace vlt {
 namespace {
@@ -15,5 +16,6 @@ const LinearKernel kAmxBfloat16Linear = {VLT_KERNELS::linear_tiles<Bfloat16Tiles
                                          AmxScratch<Bfloat16Tiles>::kBytes};
 const LinearKernel kAmxInt8Linear = {VLT_KERNELS::linear_tiles<Int8Tiles>, 1, 4, 64,
                                      AmxScratch<Int8Tiles>::kBytes};
+const AttentionKernel kAmxBfloat16Attention = VLT_KERNELS::kAttention<VLT_KERNELS::TileProducts>;
 
 }  // namespace vlt

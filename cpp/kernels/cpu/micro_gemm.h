@@ -163,7 +163,8 @@ inline void run_tile(int64_t rows, const TileOf<In, Weight>& t) {
 }
 
 // Several panels one after the other, whole in `out`.
-inline void run_panels(int64_t rows, int64_t count, Tile t) {
+template <typename In, typename Weight>
+inline void run_panels(int64_t rows, int64_t count, TileOf<In, Weight> t) {
   for (int64_t panel = 0; panel < count; ++panel) {
     run_tile<kStripRows, kPanelVectors>(rows, t);
     t.panels += t.panel_stride;
@@ -192,13 +193,22 @@ inline void run_partial_tile(int64_t rows, int64_t cols, const TileOf<In, Weight
     for (int64_t j = 0; j < cols; ++j) t.out[i * t.out_stride + j] = out[i * kPanelWidth + j];
 }
 
-// Rows cut into the fewest strips of at most kStripRows, as equal as they can be.
+// The same, where of the last panel only the columns up to `cols` exist in `out`.
+template <typename In, typename Weight>
+inline void run_columns(int64_t rows, int64_t cols, TileOf<In, Weight> t) {
+  run_panels(rows, cols / kPanelWidth, t);
+  t.panels += cols / kPanelWidth * t.panel_stride;
+  t.out += cols / kPanelWidth * kPanelWidth;
+  if (cols % kPanelWidth > 0) run_partial_tile(rows, cols % kPanelWidth, t);
+}
+
+// Rows cut into the fewest strips of at most `most`, as equal as they can be.
 struct Strips {
   int64_t rows;
   int64_t count;
 
-  explicit Strips(int64_t num_rows)
-      : rows(num_rows), count((num_rows + kStripRows - 1) / kStripRows) {}
+  explicit Strips(int64_t num_rows, int64_t most = kStripRows)
+      : rows(num_rows), count((num_rows + most - 1) / most) {}
   int64_t begin(int64_t strip) const { return rows * strip / count; }
 };
 

@@ -49,6 +49,13 @@ class RelativeTerms {
 
   // Adds to scores [rows, L] of the queries from `begin` on; rows are whole vectors long.
   void add(int64_t begin, int64_t rows, float* scores, int64_t score_stride) const {
+    for (int64_t i = 0; i < rows; i += kStripRows)
+      add_strip(begin + i, rows - i < kStripRows ? rows - i : kStripRows, scores + i * score_stride,
+                score_stride);
+  }
+
+ private:
+  void add_strip(int64_t begin, int64_t rows, float* scores, int64_t score_stride) const {
     if (h_.relative.key_rows) {
       multiply(h_.query + begin * h_.stride, rows, h_.relative.key_rows, 1 - (begin + rows),
                h_.length - 1 - begin, of_queries_);
@@ -61,7 +68,6 @@ class RelativeTerms {
                     scores + i * score_stride, score_stride);
   }
 
- private:
   // out [count, stride] = in [count, D] · the rows of distances [first, last], a whole panel at least
   void multiply(const float* in, int64_t count, const float* panels, int64_t first, int64_t last,
                 float* out) const {
