@@ -70,9 +70,16 @@ class NumpyEncoder:
         self._weights: dict[str, Array] = {
             name: tensor.to_float32().astype(dtype)
             for name, tensor in file.items()
-            if tensor.dtype != "U8"
+            if tensor.dtype not in ("U8", "I8")
         }
+        for name, tensor in file.items():
+            if tensor.dtype == "I8":
+                self._weights[name] = self._dequantized(name.removesuffix("weight"), tensor.array)
         self._norm_eps = dtype(float(self.metadata["norm_eps"]))
+
+    def _dequantized(self, prefix: str, numbers: Array) -> Array:
+        scales = self._weights[f"{prefix}scales"]
+        return numbers * scales[:, None] * self._weights.get(f"{prefix}input_factors", 1)
 
     def states(self, token_ids: Ids, sequence_starts: Ids, token_types: Ids | None = None) -> Array:
         """The last layer's states [T, H] of packed token ids [T]; starts are [S + 1]."""

@@ -375,7 +375,7 @@ def test_failures_are_plain(
         ["fly"],
         ["encode"],
         ["encode", "m", "--threads", "0"],
-        ["info", "m", "--dtype", "int8"],
+        ["info", "m", "--dtype", "int4"],
         ["encode", "m", "--prompt", "a", "--prompt-name", "b"],
         ["bench", "--repeat", "x"],
     ],

@@ -45,18 +45,28 @@ void add_embeddings(const Architecture& a, ShapeTable& table) {
     table["attention.distance_bias"] = {a.num_heads, int64_t{2} * a.max_length() - 1};
 }
 
-void add_layer(const Architecture& a, int32_t layer, ShapeTable& table) {
+// One that may be stored as int8, and then has scales and may have factors of its inputs.
+void add_layer_linear(const std::string& name, int64_t outputs, int64_t inputs,
+                      const WeightsFile& file, ShapeTable& table) {
+  add_linear(name, outputs, inputs, table);
+  const TensorEntry* weight = file.find(name + ".weight");
+  if (weight == nullptr || weight->dtype != StoredType::kI8) return;
+  table[name + ".scales"] = {outputs};
+  if (file.find(name + ".input_factors") != nullptr) table[name + ".input_factors"] = {inputs};
+}
+
+void add_layer(const Architecture& a, int32_t layer, const WeightsFile& file, ShapeTable& table) {
   const std::string prefix = "layers." + std::to_string(layer) + ".";
   const int64_t heads_size = int64_t{a.num_heads} * a.head_size;
-  add_linear(prefix + "attention.qkv", 3 * heads_size, a.hidden_size, table);
+  add_layer_linear(prefix + "attention.qkv", 3 * heads_size, a.hidden_size, file, table);
   if (a.relative_keys)
     table[prefix + "attention.relative_keys"] = {a.num_relative_rows, heads_size};
   if (a.relative_queries)
     table[prefix + "attention.relative_queries"] = {a.num_relative_rows, heads_size};
-  add_linear(prefix + "attention.output", a.hidden_size, heads_size, table);
+  add_layer_linear(prefix + "attention.output", a.hidden_size, heads_size, file, table);
   add_norm(prefix + "attention.norm", a.hidden_size, table);
-  add_linear(prefix + "ffn.up", a.intermediate_size, a.hidden_size, table);
-  add_linear(prefix + "ffn.down", a.hidden_size, a.intermediate_size, table);
+  add_layer_linear(prefix + "ffn.up", a.intermediate_size, a.hidden_size, file, table);
+  add_layer_linear(prefix + "ffn.down", a.hidden_size, a.intermediate_size, file, table);
   add_norm(prefix + "ffn.norm", a.hidden_size, table);
 }
 
@@ -95,7 +105,7 @@ void check_tied_decoder(const Architecture& a, const WeightsFile& file) {
 ShapeTable expected_shapes(const Architecture& a, const WeightsFile& file) {
   ShapeTable table;
   add_embeddings(a, table);
-  for (int32_t layer = 0; layer < a.num_stored_layers; ++layer) add_layer(a, layer, table);
+  for (int32_t layer = 0; layer < a.num_stored_layers; ++layer) add_layer(a, layer, file, table);
   for (const HeadKind kind : kHeadKinds) add_head(kind, a.head(kind), file, table);
   return table;
 }
@@ -144,6 +154,12 @@ void check_none_unexpected(const WeightsFile& file, const ShapeTable& table) {
                                " of shape " + shape_text(tensor.shape) + ", expected " + expected);
 }
 
+// A weight of a layer's linear, by its name; norms have a weight too.
+bool may_be_int8(std::string_view name) {
+  return name.starts_with("layers.") && name.ends_with(".weight") &&
+         name.find("norm.") == std::string_view::npos;
+}
+
 void check_tensor(const WeightsFile& file, const TensorEntry& tensor, const ShapeTable& table) {
   if (is_byte_tensor(tensor)) {
     if (tensor.dtype != StoredType::kU8 || tensor.shape.size() != 1) {
@@ -152,8 +168,12 @@ void check_tensor(const WeightsFile& file, const TensorEntry& tensor, const Shap
     return;
   }
   const Shape& shape = table.find(tensor.name)->second;
-  if (tensor.dtype == StoredType::kU8 || tensor.shape != shape) {
-    refuse_tensor(file, tensor, "F32, F16 or BF16 of shape " + shape_text(shape));
+  const bool is_int8 = tensor.dtype == StoredType::kI8 && may_be_int8(tensor.name);
+  if ((!is_float(tensor.dtype) && !is_int8) || tensor.shape != shape) {
+    refuse_tensor(file, tensor,
+                  (may_be_int8(tensor.name) ? "F32, F16, BF16 or I8 of shape "
+                                            : "F32, F16 or BF16 of shape ") +
+                      shape_text(shape));
   }
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "model/quantize.h"
+#include "model/file_error.h"
 
 namespace vlt {
 namespace {
@@ -32,6 +32,23 @@ std::vector<float> read_if_there(const WeightsFile& file, const std::string& nam
 template <typename T>
 const T* data_of(const std::vector<T>& values) {
   return values.empty() ? nullptr : values.data();
+}
+
+// A linear layer that is stored as int8. What its numbers stand for has to be finite, like weights
+// that are stored as floats.
+QuantizedLinear read_quantized(const WeightsFile& file, const std::string& prefix) {
+  QuantizedLinear quantized;
+  quantized.values = file.read_int8(require(file, prefix + ".weight"));
+  quantized.scales = read(file, prefix + ".scales");
+  quantized.input_factors = read_if_there(file, prefix + ".input_factors");
+  const std::vector<float> weight = quantized.to_float32();
+  const auto bad =
+      std::find_if_not(weight.begin(), weight.end(), [](float x) { return std::isfinite(x); });
+  if (bad != weight.end())
+    refuse_file(file.name(), "element " + std::to_string(bad - weight.begin()) + " of tensor " +
+                                 quoted(prefix + ".weight") +
+                                 ", times its scale and factor, is infinite");
+  return quantized;
 }
 
 // A weight that 16 bits cannot hold would become infinite and every result NaN.
@@ -174,13 +191,27 @@ NormWeights Model::load_norm(const WeightsFile& file, const std::string& prefix)
 LinearWeights Model::load_linear(const WeightsFile& file, const std::string& prefix,
                                  const char* name) {
   const TensorEntry& entry = require(file, prefix + ".weight");
-  const std::vector<float> weight = read(file, prefix + ".weight");
+  const std::vector<float> weight = entry.dtype == StoredType::kI8
+                                        ? read_quantized(file, prefix).to_float32()
+                                        : read(file, prefix + ".weight");
   check_range(weight, prefix + ".weight", backend_->compute_type());
   const std::vector<float> bias = read_if_there(file, prefix + ".bias");
   LinearWeights prepared = backend_->prepare_linear(weight.data(), data_of(bias), entry.shape[0],
                                                     entry.shape[1], *pool_);
   prepared.name = name;
   return prepared;
+}
+
+QuantizedLinear Model::quantize(const WeightsFile& file, const std::string& name, int64_t outputs,
+                                int64_t inputs, const InputNorm& input) {
+  const std::vector<float> weight = read(file, name);
+  if (input.norm.empty()) return quantize_linear(weight, outputs, inputs, {});
+  std::vector<float> sizes = read(file, input.norm + ".weight");
+  const std::vector<float> means = read(file, input.norm + ".bias");
+  for (size_t k = 0; k < sizes.size(); ++k) sizes[k] = std::hypot(sizes[k], means[k]);
+  std::vector<float> factors = smoothing_factors(weight.data() + input.first_output * inputs,
+                                                 outputs - input.first_output, inputs, sizes);
+  return quantize_linear(weight, outputs, inputs, std::move(factors));
 }
 
 // In 8 bits where the backend computes so.
@@ -190,16 +221,10 @@ LinearWeights Model::load_layer_linear(const WeightsFile& file, const std::strin
   const int64_t outputs = shape[0], inputs = shape[1];
   if (backend_->compute_type() != DType::kInt8 || inputs > kMostInt8Inputs)
     return load_linear(file, prefix, name);
-  const std::vector<float> weight = read(file, prefix + ".weight");
-  std::vector<float> factors;
-  if (!input.norm.empty()) {
-    std::vector<float> sizes = read(file, input.norm + ".weight");
-    const std::vector<float> means = read(file, input.norm + ".bias");
-    for (size_t k = 0; k < sizes.size(); ++k) sizes[k] = std::hypot(sizes[k], means[k]);
-    factors = smoothing_factors(weight.data() + input.first_output * inputs,
-                                outputs - input.first_output, inputs, sizes);
-  }
-  const QuantizedLinear quantized = quantize_linear(weight, outputs, inputs, std::move(factors));
+  const QuantizedLinear quantized =
+      require(file, prefix + ".weight").dtype == StoredType::kI8
+          ? read_quantized(file, prefix)
+          : quantize(file, prefix + ".weight", outputs, inputs, input);
   const std::vector<float> bias = read_if_there(file, prefix + ".bias");
   LinearWeights prepared =
       backend_->as_host()->prepare_int8_linear(quantized.view(), data_of(bias), *pool_);

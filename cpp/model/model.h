@@ -11,6 +11,7 @@
 #include "kernels/backend.h"
 #include "model/architecture.h"
 #include "model/byte_source.h"
+#include "model/quantize.h"
 #include "model/weights_file.h"
 
 namespace vlt {
@@ -78,6 +79,8 @@ class Model {
     std::string norm;
     int64_t first_output = 0;
   };
+  static QuantizedLinear quantize(const WeightsFile& file, const std::string& name, int64_t outputs,
+                                  int64_t inputs, const InputNorm& input);
   LinearWeights load_layer_linear(const WeightsFile& file, const std::string& prefix,
                                   const char* name, const InputNorm& input);
   std::string input_norm(int32_t stored_layer) const;

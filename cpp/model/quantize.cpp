@@ -26,6 +26,17 @@ Int8Weights QuantizedLinear::view() const {
   return weights;
 }
 
+std::vector<float> QuantizedLinear::to_float32() const {
+  std::vector<float> weight;
+  weight.reserve(values.size());
+  const size_t inputs = scales.empty() ? 0 : values.size() / scales.size();
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float value = static_cast<float>(values[i]) * scales[i / inputs];
+    weight.push_back(input_factors.empty() ? value : value * input_factors[i % inputs]);
+  }
+  return weight;
+}
+
 std::vector<float> smoothing_factors(const float* weight, int64_t outputs, int64_t inputs,
                                      const std::vector<float>& sizes) {
   std::vector<double> squares(static_cast<size_t>(inputs));

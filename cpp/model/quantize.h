@@ -15,6 +15,8 @@ struct QuantizedLinear {
   std::vector<float> input_factors;  // [K], or empty for ones
 
   Int8Weights view() const;
+  // [N, K]; what is too large for a float32 is infinite.
+  std::vector<float> to_float32() const;
 };
 
 // For the inputs of weight [N, K], given about how large each usually is (sizes [K]). Inputs of a norm

@@ -23,10 +23,11 @@ struct DTypeRow {
   const char* name;
   uint64_t num_bytes;
 };
-constexpr std::array<DTypeRow, 4> kDTypes = {{{StoredType::kF32, "F32", 4},
+constexpr std::array<DTypeRow, 5> kDTypes = {{{StoredType::kF32, "F32", 4},
                                               {StoredType::kF16, "F16", 2},
                                               {StoredType::kBF16, "BF16", 2},
-                                              {StoredType::kU8, "U8", 1}}};
+                                              {StoredType::kU8, "U8", 1},
+                                              {StoredType::kI8, "I8", 1}}};
 
 const DTypeRow& row_of(StoredType dtype) { return kDTypes[static_cast<size_t>(dtype)]; }
 
@@ -78,7 +79,7 @@ StoredType parse_dtype(const std::string& source_name, const HeaderTensor& tenso
     if (tensor.dtype == row.name) return row.dtype;
   }
   refuse_file(source_name, "tensor " + quoted(tensor.name) + " has dtype " + quoted(tensor.dtype) +
-                               ", expected F32, F16, BF16 or U8");
+                               ", expected F32, F16, BF16, I8 or U8");
 }
 
 // A header's tensor with its range moved to the start of the file, once it lies inside the file and
@@ -217,8 +218,9 @@ const TensorEntry* WeightsFile::find(std::string_view tensor_name) const {
 }
 
 void WeightsFile::read_float32(const TensorEntry& entry, float* destination) const {
-  if (entry.dtype == StoredType::kU8) {
-    refuse_file(name(), "tensor " + quoted(entry.name) + " has dtype U8, expected a float one");
+  if (!is_float(entry.dtype)) {
+    refuse_file(name(), "tensor " + quoted(entry.name) + " has dtype " + dtype_name(entry.dtype) +
+                            ", expected a float one");
   }
   if (entry.dtype == StoredType::kF32) {
     source_->read(entry.begin, destination, entry.num_bytes());
@@ -238,6 +240,12 @@ std::vector<uint8_t> WeightsFile::read_bytes(const TensorEntry& entry) const {
   std::vector<uint8_t> bytes(entry.num_bytes());
   source_->read(entry.begin, bytes.data(), bytes.size());
   return bytes;
+}
+
+std::vector<int8_t> WeightsFile::read_int8(const TensorEntry& entry) const {
+  std::vector<int8_t> values(entry.num_bytes());
+  source_->read(entry.begin, values.data(), values.size());
+  return values;
 }
 
 }  // namespace vlt

@@ -14,7 +14,11 @@
 
 namespace vlt {
 
-enum class StoredType { kF32, kF16, kBF16, kU8 };
+enum class StoredType { kF32, kF16, kBF16, kU8, kI8 };
+
+inline bool is_float(StoredType dtype) {
+  return dtype != StoredType::kU8 && dtype != StoredType::kI8;
+}
 
 const char* dtype_name(StoredType dtype);    // as the header spells it: "F32"
 uint64_t dtype_num_bytes(StoredType dtype);  // bytes of one element
@@ -55,6 +59,7 @@ class WeightsFile {
   void read_float32(const TensorEntry& entry, float* destination) const;
 
   std::vector<uint8_t> read_bytes(const TensorEntry& entry) const;
+  std::vector<int8_t> read_int8(const TensorEntry& entry) const;
 
  private:
   std::unique_ptr<ByteSource> source_;

@@ -41,7 +41,12 @@ def pad_named(name: str) -> Callable[[], bytes]:
 
 
 QKV = "layers.0.attention.qkv.weight"
+SCALES = "layers.0.attention.qkv.scales"
+FACTORS = "layers.0.attention.qkv.input_factors"
+NORM = "layers.0.attention.norm.weight"
 HALF_INFINITY = Tensor("F16", [4], struct.pack("<4H", 0x3C00, 0x3C00, 0x7C00, 0x3C00))
+QKV_INT8 = Tensor("I8", [12, 4], bytes(range(48)))
+HUGE_SCALES = Tensor("F32", [12], struct.pack("<12f", *[3e38] * 12))
 BRAIN_NAN = Tensor("BF16", [4], struct.pack("<4H", 0x3F80, 0x3F80, 0x7FC0, 0x3F80))
 
 CASES = [
@@ -102,6 +107,30 @@ CASES = [
         "[3, 4]",
         "[out, 8]",
     ),
+    with_tensors(
+        "int8-norm", "no layer's product", {NORM: Tensor("I8", [4], b"abcd")}, NORM, "I8", "F16"
+    ),
+    with_tensors("int8-bare", "of what size", {QKV: QKV_INT8}, "lacks", "qkv.scales"),
+    with_tensors(
+        "int8-flat-scales",
+        "one an output",
+        {QKV: QKV_INT8, SCALES: floats(4)},
+        SCALES,
+        "[4]",
+        "[12]",
+    ),
+    with_tensors(
+        "int8-factors",
+        "one an input",
+        {QKV: QKV_INT8, SCALES: floats(12), FACTORS: floats(12)},
+        FACTORS,
+        "[12]",
+        "[4]",
+    ),
+    with_tensors(
+        "int8-inf", "3e38 times 2", {QKV: QKV_INT8, SCALES: HUGE_SCALES}, "element 2", "infinite"
+    ),
+    with_tensors("float-scales", "not asked for", {SCALES: floats(12)}, SCALES),
     with_sizes("two-layers", "one is there", {"num_layers": "2"}, "layers.1.", "and 7 more"),
     with_sizes("4096-layers", "one is there", {"num_layers": "4096"}, "and 49135 more"),
     with_sizes(

@@ -12,11 +12,12 @@ from .common import add_command, megabytes
 if TYPE_CHECKING:
     import argparse
 
-DTYPES = ("float32", "float16", "bfloat16", "keep")
+DTYPES = ("float32", "float16", "bfloat16", "int8", "keep")
 
 EXAMPLES = """\
   vlt convert all-MiniLM-L6-v2/ weights.bin
-  vlt convert my-model/ my-model.bin --dtype bfloat16    half the size on disk"""
+  vlt convert my-model/ my-model.bin --dtype bfloat16    half the size on disk
+  vlt convert my-model/ my-model.bin --dtype int8        a quarter, for encoders in int8"""
 
 
 def add_parser(commands: Any) -> None:
@@ -34,7 +35,8 @@ def add_parser(commands: Any) -> None:
         "--dtype",
         choices=DTYPES,
         default="float32",
-        help="how to store the weights (float32); keep: as the folder has them",
+        help="how to store the weights (float32); int8: the layers', and other matrices in "
+        "bfloat16; keep: as the folder has them",
     )
 
 

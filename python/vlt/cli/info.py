@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8"}
 ARCHITECTURE = (
     "num_layers",
     "hidden_size",

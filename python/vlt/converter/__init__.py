@@ -20,7 +20,7 @@ from .from_transformers import convert_model
 
 __all__ = ["ConversionError", "convert", "convert_model", "convert_to_memory"]
 
-Dtype = Literal["float32", "float16", "bfloat16", "keep"]
+Dtype = Literal["float32", "float16", "bfloat16", "int8", "keep"]
 
 
 def convert(
@@ -43,9 +43,10 @@ def convert(
         states.
     out_path : path-like
         The file to write. It appears whole or not at all; one that exists is replaced.
-    dtype : {"float32", "float16", "bfloat16", "keep"}
+    dtype : {"float32", "float16", "bfloat16", "int8", "keep"}
         How weights are stored: rounded to the nearest number of that format, ties to even, or as
-        the checkpoint has them. Widening loses nothing.
+        the checkpoint has them. Widening loses nothing. "int8" stores the layers' weights as
+        ``Encoder(..., dtype="int8")`` makes them of any file, and other matrices in bfloat16.
 
     Returns
     -------

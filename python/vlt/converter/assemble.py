@@ -14,6 +14,7 @@ from .checkpoint import TensorSource, open_checkpoint
 from .errors import ConversionError
 from .family import EncoderParts
 from .heads import Head, read_labels, read_own_head, read_sequence_head, read_vocabulary_head
+from .int8 import quantize_layers
 from .json_config import JsonConfig
 from .registry import find_family
 from .sentence_transformers import Kind, Layout, Module
@@ -22,7 +23,7 @@ from .tokenizer import TokenizerParts, read_tokenizer
 from .transformer_module import TransformerSettings, read_transformer_settings
 
 # The dtype argument -> its name in the file; None keeps each tensor's own.
-DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "keep": None}
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "keep": None, "int8": "I8"}
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,11 @@ def lay_out(
 ) -> SafetensorsWriter:
     """The file of an encoder and its heads; nothing of the checkpoint may be left over."""
     encoder.reader.check_rest(encoder.unused)
-    tensors = {
-        name: _stored(tensor, DTYPES[dtype])
-        for name, tensor in {**encoder.tensors, **head_tensors}.items()
-    }
+    own = {**encoder.tensors, **head_tensors}
+    if dtype == "int8":
+        tensors = quantize_layers(own, encoder.metadata)
+    else:
+        tensors = {name: _stored(tensor, DTYPES[dtype]) for name, tensor in own.items()}
     if tokenizer.json is not None:
         raw = Tensor("U8", np.frombuffer(tokenizer.json, np.uint8))
         tensors["tokenizer.json"] = StoredTensor("U8", raw.shape, (raw,))
