@@ -38,6 +38,8 @@ class TextTokenizer:
     has_types : bool
         Does the model have token types? If not, those that a tokenizer gives the second text of a
         pair say nothing, and transformers leaves them out.
+    direction : str, optional
+        The side that is cut off; what `source` says, or the right one, if left out.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class TextTokenizer:
         strategy: Literal["longest_first", "only_second"] = "longest_first",
         stride: int = 0,
         has_types: bool = True,
+        direction: Literal["left", "right"] | None = None,
     ) -> None:
         try:
             import tokenizers
@@ -80,10 +83,8 @@ class TextTokenizer:
                 f"parts of {max_length} tokens, {pair_special} of them special, must overlap by "
                 f"fewer than {max_length - pair_special}, not by {stride}"
             )
-        direction = (tokenizer.truncation or {}).get("direction", "right")
-        tokenizer.enable_truncation(
-            max_length, stride=stride, strategy=strategy, direction=direction
-        )
+        side = direction or (tokenizer.truncation or {}).get("direction", "right")
+        tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy, direction=side)
         tokenizer.no_padding()
         if lower_case:
             first = [tokenizers.normalizers.Lowercase()]
