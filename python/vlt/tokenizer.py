@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,9 +110,13 @@ class TextTokenizer:
         """Packed ids of all texts, and their token types: None stands for all zero."""
         return self.packed(self._encode(self._encode_fast, texts), texts)
 
-    def encodings(self, texts: Sequence[Text]) -> list[Any]:
-        """A `tokenizers.Encoding` of each text, with offsets into it in characters."""
-        return self._encode(self._tokenizer.encode_batch, texts)
+    def encodings(self, texts: Sequence[Text], special: bool = True) -> list[Any]:
+        """A `tokenizers.Encoding` of each text, with offsets into it in characters.
+
+        `special` is whether it has the special tokens.
+        """
+        encode = partial(self._tokenizer.encode_batch, add_special_tokens=special)
+        return self._encode(encode, texts)
 
     def windows(self, first: str, second: str) -> list[Any]:
         """Encodings of a pair, the second text in overlapping parts where the pair is too long."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from .ticket import Inputs, concatenate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from vlt.text_encoder import TextEncoder
     from vlt.tokenizer import TextTokenizer
@@ -108,13 +110,15 @@ class Preparer:
     def check(self, ids: PackedIds, longest: int) -> Inputs:
         """Sequences of ids: in the vocabulary, and none longer than that."""
         _require_lengths(ids, longest)
-        size = self._encoder.vocab_size
-        wrong = np.flatnonzero((ids.values < 0) | (ids.values >= size))
-        if wrong.size:
-            raise InvalidArgumentError(
-                f"token ids must be 0 ... {size - 1}, not {ids.values[wrong[0]]}"
-            )
+        self.require_known(ids.values)
         return Inputs(ids)
+
+    def require_known(self, ids: NDArray[Any]) -> None:
+        """Refuse ids outside the vocabulary."""
+        size = self._encoder.vocab_size
+        wrong = np.flatnonzero((ids < 0) | (ids >= size))
+        if wrong.size:
+            raise InvalidArgumentError(f"token ids must be 0 ... {size - 1}, not {ids[wrong[0]]}")
 
 
 def _require_lengths(ids: PackedIds, longest: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlt.errors import DeadlineError
+from vlt.packing import pack
 
 from .cache import ResultCache
 from .engine import BatchRecord, Engine
@@ -123,6 +124,11 @@ class Service:
                 if self.cache is not None:
                     self.cache.put(_key(inputs, index, output), row)
         return Answer(rows, inputs.ids.lengths.tolist(), ready - begin, queued, ran)
+
+    async def probe(self) -> None:
+        """Run one token through the model, whatever the cache knows; raises what goes wrong."""
+        inputs = self.preparer.check(pack([[0]]), 1)
+        await self._wait_for(inputs, "hidden", time.monotonic())
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function in one of the threads that tokenize."""
