@@ -54,7 +54,9 @@ POSTED: tuple[tuple[str, Handler, Style], ...] = (
 # The page and what it loads; nothing may come from elsewhere.
 PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
 CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-PAGE_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+PAGE_POLICY = (
+    "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
