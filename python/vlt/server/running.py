@@ -24,6 +24,10 @@ logger = logging.getLogger("vlt.server")
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 4_096  # connections that wait to be accepted; the system has a bound of its own
 
+# Tenths of a second without a request before a server that stops closes its connections, so that
+# what clients had sent by then is answered.
+QUIET_TICKS = 3
+
 
 class Connection(HttpToolsProtocol):  # type: ignore[misc]
     """One that is closed where a request's headers do not come in time."""
@@ -69,6 +73,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         super().__init__(config)
         self._state = state
         self._deadline = 0.0
+        self._quiet = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, or stop at once."""
@@ -82,8 +87,10 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     async def on_tick(self, counter: int) -> bool:
         """Whether to end; asked ten times a second."""
         gate = self._state.gate
-        if gate.draining and (not gate.open_requests or time.monotonic() > self._deadline):
-            self.should_exit = True
+        if gate.draining:
+            self._quiet = 0 if gate.open_requests else self._quiet + 1
+            if self._quiet >= QUIET_TICKS or time.monotonic() > self._deadline:
+                self.should_exit = True
         return await super().on_tick(counter)
 
 
