@@ -101,7 +101,7 @@ class Engine:
             The engine is closed.
         """
         ticket = Ticket(inputs, output, done)
-        lengths = ticket.lengths
+        lengths = inputs.lengths
         with self._changed:
             self.require_open()
             if len(self._waiting) + len(lengths) > self._max_queue:
@@ -162,7 +162,7 @@ class Engine:
     def record(self, places: Sequence[Place], begin: float, error: Exception | None) -> None:
         """Say of a batch that it was run, and tell its tickets how long that took."""
         seconds = time.monotonic() - begin
-        lengths = [place.ticket.lengths[place.position] for place in places]
+        lengths = [place.ticket.inputs.lengths[place.position] for place in places]
         with self._settling:
             for ticket in {id(place.ticket): place.ticket for place in places}.values():
                 ticket.queue_seconds = max(ticket.queue_seconds, begin - ticket.submitted)

@@ -123,7 +123,7 @@ class Service:
                 rows[index] = row
                 if self.cache is not None:
                     self.cache.put(_key(inputs, index, output), row)
-        return Answer(rows, inputs.ids.lengths.tolist(), ready - begin, queued, ran)
+        return Answer(rows, inputs.lengths, ready - begin, queued, ran)
 
     async def probe(self) -> None:
         """Run one token through the model, whatever the cache knows; raises what goes wrong."""

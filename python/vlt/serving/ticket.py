@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -41,10 +42,11 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def num_tokens(self) -> int:
-        """T: tokens of all sequences."""
-        return len(self.ids.values)
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        lengths: list[int] = self.ids.lengths.tolist()
+        return lengths
 
     def only(self, chosen: Sequence[int]) -> Inputs:
         """Some of the sequences."""
@@ -86,8 +88,6 @@ class Ticket:
         Why there are none.
     submitted : float
         When it came.
-    lengths : list of int
-        Tokens of each sequence.
     queue_seconds, run_seconds : float
         What its slowest sequence waited, and the longest of the batches that it was run in.
     """
@@ -97,7 +97,6 @@ class Ticket:
         "_left",
         "error",
         "inputs",
-        "lengths",
         "numbers",
         "output",
         "queue_seconds",
@@ -111,7 +110,6 @@ class Ticket:
     ) -> None:
         self.inputs = inputs
         self.output = output
-        self.lengths: list[int] = inputs.ids.lengths.tolist()
         self.numbers = range(0)  # of its sequences in the engine
         self.rows: list[Any] = [None] * len(inputs)
         self.error: Exception | None = None
