@@ -86,12 +86,14 @@ class RunningServer:
 
 @contextmanager
 def running(
-    encoder: TextEncoder, options: dict[str, Any] | None = None, **settings: Any
+    encoder: TextEncoder,
+    options: dict[str, Any] | None = None,
+    tracing: Any = None,
+    **settings: Any,
 ) -> Iterator[RunningServer]:
     """A server of an encoder, which stays open."""
-    state = create_state(
-        [encoder], EngineSettings(**settings), ServerOptions(**{"grace": 5.0, **(options or {})})
-    )
+    limits = ServerOptions(**{"grace": 5.0, **(options or {})})
+    state = create_state([encoder], EngineSettings(**settings), limits, tracing=tracing)
     server = make_server(create_app(state), state, "127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

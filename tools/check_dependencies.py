@@ -39,6 +39,7 @@ INTEGRATIONS = {
     Path("integrations/langchain.py"): {"langchain_core", "pydantic"},
     Path("integrations/llama_index.py"): {"llama_index"},
     Path("integrations/sklearn.py"): {"sklearn"},
+    Path("server/tracing.py"): {"opentelemetry"},
 }
 # Folders for other libraries -> what their modules alone may import, and when they are loaded.
 FOLDERS = {

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import vlt
 from vlt.serving.settings import EngineSettings
 
 from .common import add_command, add_engine_options, positive
+
+if TYPE_CHECKING:
+    from vlt.server.tracing import Tracing
 
 LOOPBACK = "127.0.0.1"
 KEY_VARIABLE = "VLT_API_KEY"
@@ -81,6 +84,12 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         help="cut inputs that are too long unless a request says otherwise",
     )
     parser.add_argument(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="where to send traces, such as http://localhost:4318/v1/traces (nowhere); needs "
+        "'vlt[serve-otel]'",
+    )
+    parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="info"
     )
 
@@ -116,9 +125,21 @@ def run(options: argparse.Namespace) -> None:
         cache_bytes=options.cache_bytes,
         timeout=options.request_timeout,
     )
+    tracing = tracing_to(options.otlp_endpoint) if options.otlp_endpoint else None
     encoders = open_encoders(options)
-    state = create_state(encoders, settings, limits)
+    state = create_state(encoders, settings, limits, tracing=tracing)
     serve(create_app(state), state, options.host, options.port)
+
+
+def tracing_to(url: str) -> Tracing:
+    """Traces that are sent there."""
+    try:
+        from vlt.server.tracing import Tracing
+    except ImportError as error:
+        raise ImportError(
+            f"traces need more packages: pip install 'vlt[serve-otel]' ({error})"
+        ) from error
+    return Tracing.to_endpoint(url)
 
 
 def open_encoders(options: argparse.Namespace) -> list[vlt.Encoder]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .endpoint import Handler
     from .failures import Style
     from .options import ServerOptions
+    from .tracing import Tracing
 
 POSTED: tuple[tuple[str, Handler, Style], ...] = (
     ("/", tei_api.root, tei_failure),
@@ -66,13 +67,14 @@ def create_state(
     settings: EngineSettings,
     options: ServerOptions,
     scheduler: Scheduler | None = None,
+    tracing: Tracing | None = None,
 ) -> State:
     """Start the service of some encoders, one for each device, with all that routes need."""
     metrics = Metrics()
     service = Service(encoders, settings, scheduler, metrics.batch)
     gate = Gate(options.api_key, options.max_concurrent_requests)
     metrics.watch(service, gate)
-    return State(service, options, gate, metrics)
+    return State(service, options, gate, metrics, tracing)
 
 
 def create_app(state: State) -> Starlette:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .failures import (
@@ -38,6 +39,29 @@ GONE = 499  # what others log for a client that did not wait; it is never sent
 # A body over the limit is read on and thrown away up to so many times the limit, since many clients
 # send all of it before they look at the answer.
 READ_ON = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a request ended.
+
+    Attributes
+    ----------
+    scope
+        ASGI's description of the request.
+    status : int
+        As sent, or `GONE`.
+    seconds : float
+        From its headers on.
+    reply, failure
+        One of the two, or neither where the client went away.
+    """
+
+    scope: Scope
+    status: int
+    seconds: float
+    reply: Reply | None
+    failure: RequestError | None
 
 
 class Endpoint:
@@ -77,7 +101,7 @@ class Endpoint:
             status, body = self._style(failure)
             with suppress(OSError):
                 await respond(send, status, body, failure_headers(failure))
-        self._account(scope, status, time.monotonic() - begin, reply, failure)
+        self._account(Outcome(scope, status, time.monotonic() - begin, reply, failure))
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         options = self._state.options
@@ -95,33 +119,33 @@ class Endpoint:
     def _headers(self, reply: Reply, begin: float) -> list[tuple[bytes, bytes]]:
         return compute_headers(reply, self._state.compute_type, time.monotonic() - begin)
 
-    def _account(
-        self,
-        scope: Scope,
-        status: int,
-        seconds: float,
-        reply: Reply | None,
-        failure: RequestError | None,
-    ) -> None:
-        self._state.metrics.request(status, seconds, reply, failure)
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        fields: dict[str, Any] = {
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": status,
-            "ms": round(seconds * 1e3, 2),
-        }
-        if failure is not None:
-            fields["error"] = str(failure)
-        if reply is not None and reply.answer is not None:
-            answer = reply.answer
-            fields["inputs"] = len(answer.lengths)
-            fields["tokens"] = sum(answer.lengths)
-            fields["tokenize_ms"] = round(answer.tokenize_seconds * 1e3, 2)
-            fields["queue_ms"] = round(answer.queue_seconds * 1e3, 2)
-            fields["run_ms"] = round(answer.run_seconds * 1e3, 2)
-        logger.info("request", extra={"fields": fields})
+    def _account(self, outcome: Outcome) -> None:
+        """Count, trace and log a request."""
+        self._state.metrics.request(outcome)
+        if self._state.tracing is not None:
+            self._state.tracing.request(outcome)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("request", extra={"fields": log_fields(outcome)})
+
+
+def log_fields(outcome: Outcome) -> dict[str, Any]:
+    """What the log says of a request; times in milliseconds."""
+    fields: dict[str, Any] = {
+        "method": outcome.scope["method"],
+        "path": outcome.scope["path"],
+        "status": outcome.status,
+        "ms": round(outcome.seconds * 1e3, 2),
+    }
+    if outcome.failure is not None:
+        fields["error"] = str(outcome.failure)
+    if outcome.reply is not None and outcome.reply.answer is not None:
+        answer = outcome.reply.answer
+        fields["inputs"] = len(answer.lengths)
+        fields["tokens"] = sum(answer.lengths)
+        fields["tokenize_ms"] = round(answer.tokenize_seconds * 1e3, 2)
+        fields["queue_ms"] = round(answer.queue_seconds * 1e3, 2)
+        fields["run_ms"] = round(answer.run_seconds * 1e3, 2)
+    return fields
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from vlt.serving.engine import BatchRecord
     from vlt.serving.service import Service
 
-    from .failures import RequestError
+    from .endpoint import Outcome
     from .gate import Gate
-    from .reply import Reply
 
 SECONDS = tuple(round(0.0001 * 2**power, 4) for power in range(20))  # 0.1 ms ... 52 s
 TOKENS = tuple(2**power for power in range(18))  # 1 ... 131,072
@@ -59,11 +58,10 @@ class Metrics:
     def _total(self, name: str, text: str) -> Total:
         return Total(name, text, registry=self.registry)
 
-    def request(
-        self, status: int, seconds: float, reply: Reply | None, failure: RequestError | None
-    ) -> None:
+    def request(self, outcome: Outcome) -> None:
         """Count a request that was answered, or whose client went away."""
-        self._duration.observe(seconds)
+        self._duration.observe(outcome.seconds)
+        reply, failure = outcome.reply, outcome.failure
         method = "batch" if reply is not None and reply.batch else "single"
         self._requests.asked[method] += 1
         if reply is None:

@@ -123,4 +123,6 @@ def serve(app: Starlette, state: State, host: str, port: int) -> None:
         make_server(app, state, host, port).run()
     finally:
         state.service.close()
+        if state.tracing is not None:
+            state.tracing.close()
     logger.info("stopped")

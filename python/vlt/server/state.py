@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .gate import Gate
     from .metrics import Metrics
     from .options import ServerOptions
+    from .tracing import Tracing
 
     Float32Array = NDArray[np.float32]
 
@@ -43,6 +44,7 @@ class State:
     options: ServerOptions
     gate: Gate
     metrics: Metrics
+    tracing: Tracing | None = None
 
     @property
     def encoder(self) -> TextEncoder:
