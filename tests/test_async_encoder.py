@@ -53,9 +53,13 @@ def test_vectors_are_the_encoders(tiny_encoder: vlt.Encoder) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_batch_tokens": 7}, {"cache_bytes": 100_000}])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("devices", "threads"), [(1, 1), (1, 2), (3, 1)])
 def test_what_else_is_in_flight_changes_no_bit(
-    tiny_weights: Path, tiny_encoder: vlt.Encoder, settings: dict[str, Any], threads: int
+    tiny_weights: Path,
+    tiny_encoder: vlt.Encoder,
+    settings: dict[str, Any],
+    devices: int,
+    threads: int,
 ) -> None:
     rng = random.Random(5)
     words = ["a", "man", "is", "running", "the", "quick", "red", "machine", "banana"]
@@ -63,7 +67,9 @@ def test_what_else_is_in_flight_changes_no_bit(
         [" ".join(rng.choices(words, k=rng.randrange(30))) for _ in range(rng.randrange(1, 9))]
         for _ in range(60)
     ]
-    encoder = vlt.AsyncEncoder(tiny_weights, num_threads=threads, workers=threads, **settings)
+    encoder = vlt.AsyncEncoder(
+        tiny_weights, ["cpu"] * devices, num_threads=threads, workers=3 - threads, **settings
+    )
     results = do(encoder, *(encoder.encode(texts) for texts in lists))
     for texts, result in zip(lists, results, strict=True):
         assert result.tobytes() == tiny_encoder.encode(texts).tobytes()

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -177,6 +178,18 @@ def test_huge_inputs(server: RunningServer, tiny_encoder: vlt.Encoder) -> None:
     require_working(server, tiny_encoder)
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Room for both ends of 2,000 connections in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 5000:
+        pytest.skip(f"needs 5,000 open files, and {hard} are allowed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 5000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 def test_thousands_of_connections_all_get_an_answer(
     tiny_encoder: vlt.Encoder, held: threading.Event
 ) -> None:
@@ -270,7 +283,7 @@ def process(tiny_weights: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Pop
     with log.open("w") as output:
         process = subprocess.Popen(command, stderr=output, env=os.environ)
     try:
-        listening = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
+        listening = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
         wait_until(lambda: listening.search(log.read_text()), "the server does not listen")
         match = listening.search(log.read_text())
         assert match
@@ -280,6 +293,15 @@ def process(tiny_weights: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Pop
     finally:
         process.kill()
         process.wait(PATIENCE)
+
+
+def test_a_port_that_is_taken_is_named(tiny_weights: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "vlt", "serve", str(tiny_weights), "--port", port]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"vlt: error: cannot listen on 127.0.0.1, port {port}:" in done.stderr.decode()
 
 
 def test_sigterm_under_load_loses_no_request(

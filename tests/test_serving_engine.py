@@ -193,6 +193,26 @@ def test_a_batch_that_fails_fails_only_the_call_at_fault(
     assert worker.is_alive()
 
 
+def test_a_scheduler_at_fault_leaves_nobody_waiting(
+    tiny_encoder: vlt.Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Confused(FifoScheduler):
+        def next_batch(self, now: float) -> list[int]:
+            return [number + 100 for number in super().next_batch(now)]
+
+    engine = Engine(Confused(10, 4), 8)
+    waiters = [Waiter() for _ in range(3)]
+    tickets = [engine.submit(inputs_of([7], [8]), "embedding", waiter) for waiter in waiters]
+    start(engine, tiny_encoder).join(PATIENCE)
+    for waiter in waiters:
+        waiter.wait()
+    assert [type(ticket.error) for ticket in tickets] == [KeyError] * 3
+    assert engine.failing
+    assert "a worker failed" in caplog.text
+    with pytest.raises(vlt.ClosedError):
+        engine.submit(inputs_of([1]), "embedding", Waiter())
+
+
 def test_closing_finishes_what_waits_and_refuses_more(
     engine: Engine, tiny_encoder: vlt.Encoder
 ) -> None:
@@ -232,3 +252,9 @@ def test_the_cache_keeps_no_batch_alive() -> None:
     cache = ResultCache(10_000)
     cache.put(b"a", batch[3])
     assert not np.shares_memory(cache.get(b"a"), batch)
+    sparse = vlt.SparseVectors.from_dense(np.eye(4, dtype=np.float32))
+    cache.put(b"b", sparse[1])
+    assert cache.get(b"b").to_dense().tolist() == [0, 1, 0, 0]
+    assert not np.shares_memory(cache.get(b"b").values, sparse.values)
+    with pytest.raises(ValueError, match="read-only"):
+        cache.get(b"b").values[0] = 2

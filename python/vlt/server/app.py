@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,8 @@ class Queries:
 
     async def _metrics(self, request: Request) -> Response:
         # In a thread, since the memory of a session can be asked for between batches only.
-        body = await self._state.service.in_thread(self._state.metrics.render)
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(None, self._state.metrics.render)
         return Response(body, media_type=METRICS_TYPE)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +96,23 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         return await super().on_tick(counter)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Does the address reach this machine only?"""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def make_server(app: Starlette, state: State, host: str, port: int) -> Server:
     """Ready to run."""
 
@@ -118,9 +137,19 @@ def make_server(app: Starlette, state: State, host: str, port: int) -> Server:
 
 
 def serve(app: Starlette, state: State, host: str, port: int) -> None:
-    """Serve until a signal comes; then close the service."""
+    """Serve until a signal comes; then close the service.
+
+    Raises
+    ------
+    OSError
+        The address is not this machine's, or the port is taken.
+    """
+    if state.options.api_key is None and not is_loopback(host):
+        logger.warning("whoever reaches %s may use this server: it asks for no API key", host)
     try:
-        make_server(app, state, host, port).run()
+        listener = listen(host, port)
+        logger.info("listening on http://%s:%d", host, listener.getsockname()[1])
+        make_server(app, state, host, port).run(sockets=[listener])
     finally:
         state.service.close()
         if state.tracing is not None:

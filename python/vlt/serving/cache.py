@@ -50,8 +50,7 @@ class ResultCache:
         size = _size(key, row)
         if size > self._max_bytes:
             return
-        # A row is a view of its batch's results, which would be kept with it.
-        row = row if isinstance(row, SparseVectors) else row.copy()
+        row = _own(row)
         with self._lock:
             if key in self._rows:
                 return
@@ -68,6 +67,20 @@ class ResultCache:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def _own(row: NDArray[np.float32] | SparseVectors) -> NDArray[np.float32] | SparseVectors:
+    """A copy that nobody can change: a row is a view of its batch, which would be kept with it."""
+    if isinstance(row, SparseVectors):
+        arrays = _frozen(row.indptr), _frozen(row.indices), _frozen(row.values)
+        return SparseVectors(*arrays, row.shape)
+    return _frozen(row)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
 
 
 def _size(key: bytes, row: NDArray[np.float32] | SparseVectors) -> int:

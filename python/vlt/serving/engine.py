@@ -159,6 +159,16 @@ class Engine:
                 ticket.fail(error)
             self.cancel(ticket)
 
+    def abort(self, error: Exception) -> None:
+        """Close, and fail all that waits: nobody would run it any more."""
+        with self._changed:
+            places = list(self._waiting.values())
+            self._waiting.clear()
+            self._closed = True
+            self._changed.notify_all()
+        self.failing = True
+        self.fail(places, error)
+
     def record(self, places: Sequence[Place], begin: float, error: Exception | None) -> None:
         """Say of a batch that it was run, and tell its tickets how long that took."""
         seconds = time.monotonic() - begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from itertools import groupby
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+logger = logging.getLogger("vlt.serving")
+
+
 class Worker(threading.Thread):
     """Takes batches until the engine is closed and empty. Several may share an encoder."""
 
@@ -32,11 +36,15 @@ class Worker(threading.Thread):
         self._encoder = encoder
 
     def run(self) -> None:
-        """The thread's own loop."""
-        while (places := self._engine.take()) is not None:
-            wanted = sorted((p for p in places if p.ticket.wanted), key=_kind)
-            for _, same in groupby(wanted, key=_kind):
-                self._run(list(same))
+        """The thread's own loop. Only a scheduler at fault ends it, and then nobody may wait."""
+        try:
+            while (places := self._engine.take()) is not None:
+                wanted = sorted((p for p in places if p.ticket.wanted), key=_kind)
+                for _, same in groupby(wanted, key=_kind):
+                    self._run(list(same))
+        except Exception as error:
+            logger.exception("a worker failed, so the encoder takes no more work")
+            self._engine.abort(error)
 
     def _run(self, places: Sequence[Place]) -> None:
         """Run one batch. If it fails, run its tickets one by one: the fault may be one's alone."""
