@@ -315,9 +315,9 @@ def test_a_request_fails_in_time(
     tiny_encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Held(monkeypatch)
-    with running(tiny_encoder, timeout=0.05) as server:
+    with running(tiny_encoder, timeout=0.5) as server:
         client = server.client()
-        expect_error(client, "/embed", {"inputs": "a"}, 504, "Timeout", "within 0.05 seconds")
+        expect_error(client, "/embed", {"inputs": "a"}, 504, "Timeout", "within 0.5 seconds")
         held.go.set()
         assert client.post("/embed", {"inputs": "a"}).status == 200
 

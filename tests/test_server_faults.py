@@ -54,7 +54,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 @pytest.fixture
 def server(tiny_encoder: vlt.Encoder) -> Iterator[RunningServer]:
-    with running(tiny_encoder, {"body_timeout": 0.3, "payload_limit": 1_000_000}) as server:
+    with running(tiny_encoder, {"body_timeout": 1.0, "payload_limit": 1_000_000}) as server:
         yield server
 
 
