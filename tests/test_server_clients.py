@@ -64,6 +64,9 @@ def test_openai_models_and_errors(openai_client: Any, server: RunningServer) -> 
     import openai
 
     assert [model.id for model in openai_client.models.list()] == ["tiny"]
+    assert openai_client.models.retrieve("tiny").id == "tiny"
+    with pytest.raises(openai.NotFoundError):
+        openai_client.models.retrieve("large")
     with pytest.raises(openai.BadRequestError, match="cannot be empty"):
         openai_client.embeddings.create(model="tiny", input="")
     stranger = openai.OpenAI(base_url=f"{server.url}/v1", api_key="other", max_retries=0)

@@ -16,7 +16,15 @@ from vlt.serving.service import Service
 
 from . import openai_api, rerank_api, tei_api
 from .endpoint import Endpoint
-from .failures import UNHEALTHY, RequestError, failure_of, openai_failure, tei_body, tei_failure
+from .failures import (
+    NOT_FOUND,
+    UNHEALTHY,
+    RequestError,
+    failure_of,
+    openai_failure,
+    tei_body,
+    tei_failure,
+)
 from .gate import Gate
 from .info import info_of
 from .metrics import Metrics
@@ -95,7 +103,9 @@ class Queries:
     def __init__(self, state: State) -> None:
         self._state = state
         self._info = dumps(info_of(state))
-        self._models = dumps(openai_api.models(state, int(time.time())))
+        models = openai_api.models(state, int(time.time()))
+        self._models = dumps(models)
+        self._get_model = self._with_key(dumps(models["data"][0]), openai_failure)
         self._document = dumps(document())
 
     def routes(self) -> list[Route]:
@@ -106,6 +116,7 @@ class Queries:
             "/info": self._with_key(self._info, tei_failure),
             "/v1": self._with_key(self._models, openai_failure),
             "/v1/models": self._with_key(self._models, openai_failure),
+            "/v1/models/{name:path}": self._one_model,
             "/openapi.json": self._with_key(self._document, tei_failure),
         }
         return [Route(path, get, methods=["GET"]) for path, get in paths.items()]
@@ -119,6 +130,13 @@ class Queries:
                 return _json(*style(failure))
 
         return get
+
+    async def _one_model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name == self._state.options.model_name:
+            return await self._get_model(request)
+        message = f"there is no model {name!r}; /v1/models lists what there is"
+        return _json(*openai_failure(RequestError(NOT_FOUND, message)))
 
     async def _health(self, request: Request) -> Response:
         """After a batch that failed, by running another one."""

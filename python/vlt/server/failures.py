@@ -40,6 +40,7 @@ BACKEND = Kind("Backend", 424, 500, "server_error")
 OVERLOADED = Kind("Overloaded", 429, 429, "rate_limit_error")
 TIMEOUT = Kind("Timeout", 504, 504, "server_error")
 UNHEALTHY = Kind("Unhealthy", 503, 503, "server_error")
+NOT_FOUND = Kind("NotFound", 404, 404, INVALID)
 UNAUTHORIZED = Kind("Unauthorized", 401, 401, "authentication_error")
 
 
