@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 KEY_VARIABLE = "VLT_API_KEY"
+LAST_PORT = 65_535
 
 EXAMPLES = """\
   vlt serve weights.bin                         on http://127.0.0.1:8080
@@ -38,7 +40,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--host", default=LOOPBACK, help=f"address to listen on ({LOOPBACK}: this machine only)"
     )
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on (8080)")
+    parser.add_argument(
+        "--port", type=port, default=8080, help="port to listen on (8080); 0: any that is free"
+    )
     parser.add_argument(
         "--model-name", metavar="NAME", help="what to call the model (the file's name)"
     )
@@ -73,7 +77,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         ("--grace", 30.0, "seconds that requests have to finish at the end (30)"),
     )
     for name, seconds, text in times:
-        parser.add_argument(name, type=float, default=seconds, metavar="SECONDS", help=text)
+        parser.add_argument(name, type=duration, default=seconds, metavar="SECONDS", help=text)
     parser.add_argument(
         "--cache-bytes", type=int, default=0, metavar="N", help="memory for results to reuse (0)"
     )
@@ -90,8 +94,29 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         "'vlt[serve-otel]'",
     )
     parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="info"
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="what to log at least; at info a line for each request (info)",
     )
+
+
+def port(text: str) -> int:
+    """A port's number, for argparse."""
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be 0 ... {LAST_PORT}, not {text!r}")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Seconds above zero, for argparse."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return seconds
 
 
 def run(options: argparse.Namespace) -> None:
