@@ -16,17 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +28,7 @@ import bench_setting
 import numpy as np
 from make_workloads import PATH as WORKLOADS
 from serving_load import Load, closed_loop, open_loop, requests_of
+from serving_process import Server, running
 
 import vlt
 
@@ -47,62 +42,12 @@ OVERLOAD_TIMEOUT = 1  # seconds that it may take for one
 RATES = """\
 | | texts a request | texts/s | of `encode` | p50 ms | p99 ms | cores |
 |---|---:|---:|---:|---:|---:|---:|"""
+PARTS = """\
+| vlt, texts a request | tokenizing ms | queue | model | rest of the server | outside |
+|---|---:|---:|---:|---:|---:|"""
 OVERLOADED = """\
 | requests/s before | asked/s | answered/s | 429/s | others | p50 ms | p99 ms | resident MB |
 |---:|---:|---:|---:|---:|---:|---:|---|"""
-
-
-class Server:
-    """A server in a process of its own."""
-
-    def __init__(self, name: str, path: str, port: int, process: subprocess.Popen[bytes]) -> None:
-        self.name = name
-        self.path = path
-        self.port = port
-        self._process = process
-
-    def memory(self) -> int:
-        """Resident bytes."""
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE")
-
-    def seconds(self) -> float:
-        """Of processors, since it began."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def running(name: str, path: str, command: str) -> Iterator[Server]:
-    """Start a server, wait until it answers, end it."""
-    port = free_port()
-    process = subprocess.Popen(
-        shlex.split(command.format(port=port)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(port, process)
-        yield Server(name, path, port, process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return
-        except OSError:
-            if process.poll() is not None:
-                raise SystemExit(f"{process.args!r} ended with {process.returncode}") from None
-            time.sleep(0.1)
 
 
 def make_texts(encoder: vlt.Encoder, words: list[str], workload: str) -> list[str]:
@@ -172,6 +117,7 @@ def bench(
     encoded: list[float] = []
     rates: dict[tuple[str, int], list[float]] = {}
     last: dict[tuple[str, int], tuple[Load, float]] = {}
+    where: list[str] = []
     for _ in range(rounds):
         encoded.append(encode_rate(encoder, texts, seconds))
         for server in servers:
@@ -180,12 +126,14 @@ def bench(
                 (1, texts, SINGLE_CONNECTIONS),
             ):
                 requests = requests_of(inputs, server.path)
-                before = server.seconds()
+                before, sums = server.seconds(), server.request_seconds()
                 load = closed_loop(server.port, requests, connections, seconds)
                 require_all_answered(load, server)
                 rate = size * len(load.accepted) / load.seconds
                 rates.setdefault((server.name, size), []).append(rate)
                 last[server.name, size] = load, (server.seconds() - before) / load.seconds
+                if server.name == "vlt":
+                    where.append(parts_of(size, sums, server.request_seconds(), load))
     best = median(encoded)
     print(f"| `encode` | | {best:,.0f} | 100 % | | | |")
     for (name, size), found in rates.items():
@@ -196,6 +144,19 @@ def bench(
             f"{load.percentile(50):.1f} | {load.percentile(99):.1f} | {cores:.2f} |",
             flush=True,
         )
+    print("", PARTS, *where[-2:], sep="\n", flush=True)
+
+
+def parts_of(size: int, before: dict[str, float], after: dict[str, float], load: Load) -> str:
+    """A row that says how long the parts of a request took, on average."""
+    count = len(load.accepted)
+    numbers = {name: (after[name] - before[name]) / count * 1e3 for name in after}
+    other = numbers["request"] - sum(
+        numbers[name] for name in ("tokenization", "queue", "inference")
+    )
+    client = sum(load.accepted) / count * 1e3 - numbers["request"]
+    cells = (*(numbers[n] for n in ("tokenization", "queue", "inference")), other, client)
+    return f"| {size} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 
 def bench_overload(server: Server, texts: list[str], seconds: float) -> None:
@@ -225,6 +186,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="of vlt")
     parser.add_argument(
         "--peer", action="append", default=[], help="NAME ROUTE COMMAND, with {port}"
     )
@@ -240,9 +202,10 @@ def main() -> None:
     words = whole_words(options.model)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         weights = vlt.convert(options.model, Path(folder) / "weights.bin")
-        encoder = stack.enter_context(vlt.Encoder(weights, "cpu", num_threads=options.threads))
+        device, threads = options.device, options.threads
+        encoder = stack.enter_context(vlt.Encoder(weights, device, num_threads=threads))
         serve = (
-            f"{sys.executable} -m vlt serve {weights} --device cpu --threads {options.threads} "
+            f"{sys.executable} -m vlt serve {weights} --device {device} --threads {threads} "
             f"--log-level warning --port {{port}} {options.serve}"
         )
         if options.overload:
