@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,6 +149,21 @@ def test_a_full_queue_refuses_all_of_a_call(engine: Engine) -> None:
     assert engine.num_waiting == 7
     engine.submit(inputs_of([1]), "hidden", Waiter())
     assert (engine.num_waiting, engine.waiting_tokens) == (8, 8)
+
+
+def test_what_the_scheduler_refuses_does_not_wait() -> None:
+    class Picky(FifoScheduler):
+        def add(self, request: int, length: int, now: float, **options: Any) -> None:
+            if length > 2:
+                raise vlt.InvalidArgumentError("too long for me")
+            super().add(request, length, now, **options)
+
+    engine = Engine(Picky(10, 4), 8)
+    with pytest.raises(vlt.InvalidArgumentError, match="too long for me"):
+        engine.submit(inputs_of([1], [1, 2, 3], [2]), "hidden", Waiter())
+    with pytest.raises(vlt.DeadlineError):
+        engine.submit(inputs_of([1]), "hidden", Waiter(), deadline=time.monotonic() - 1)
+    assert (engine.num_waiting, engine.waiting_tokens) == (0, 0)
 
 
 def test_what_is_cancelled_leaves_the_queue(engine: Engine, tiny_encoder: vlt.Encoder) -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vlt.errors import ClosedError, OverloadedError
+from vlt.errors import ClosedError, DeadlineError, OverloadedError
 
 from .ticket import Inputs, Place, Ticket
 
@@ -99,8 +99,12 @@ class Engine:
             They do not fit the queue.
         ClosedError
             The engine is closed.
+        DeadlineError
+            The deadline has passed.
         """
         ticket = Ticket(inputs, output, done)
+        if deadline is not None and deadline <= ticket.submitted:
+            raise DeadlineError("the time for the request was over before it could be queued")
         lengths = inputs.lengths
         with self._changed:
             self.require_open()
@@ -112,22 +116,33 @@ class Engine:
             first = next(self._numbers)
             ticket.numbers = range(first, first + len(lengths))
             self._numbers = itertools.count(ticket.numbers.stop)
-            for index, length in enumerate(lengths):
-                self._waiting[first + index] = Place(ticket, index)
-                self._scheduler.add(
-                    first + index, length, ticket.submitted, priority=priority, deadline=deadline
-                )
+            try:
+                for index, length in enumerate(lengths):
+                    self._scheduler.add(
+                        first + index,
+                        length,
+                        ticket.submitted,
+                        priority=priority,
+                        deadline=deadline,
+                    )
+                    self._waiting[first + index] = Place(ticket, index)
+            except Exception:
+                self._take_out(ticket)
+                raise
             self._changed.notify()
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         """Take out what still waits of a ticket; `done` will not be called any more."""
         with self._changed:
-            for number in ticket.numbers:
-                if self._waiting.pop(number, None) is not None:
-                    self._scheduler.remove(number)
+            self._take_out(ticket)
         with self._settling:
             ticket.abandon()
+
+    def _take_out(self, ticket: Ticket) -> None:
+        for number in ticket.numbers:
+            if self._waiting.pop(number, None) is not None:
+                self._scheduler.remove(number)
 
     # ---- Workers -----------------------------------------------------------------------------
 
