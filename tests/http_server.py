@@ -93,7 +93,8 @@ def running(
 ) -> Iterator[RunningServer]:
     """A server of an encoder, which stays open."""
     limits = ServerOptions(**{"grace": 5.0, **(options or {})})
-    state = create_state([encoder], EngineSettings(**settings), limits, tracing=tracing)
+    chosen = EngineSettings(**{"fit_seconds": 0.02, **settings})
+    state = create_state([encoder], chosen, limits, tracing=tracing)
     server = make_server(create_app(state), state, "127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

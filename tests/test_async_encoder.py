@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from held_runs import HeldRuns
 from loop_goes_on import result_while_the_loop_goes_on
 from tiny_model import PROMPTS
 
 import vlt
-from vlt.text_encoder import TextEncoder
 
 TEXTS = ["a man is running", "the quick red machine", "", "banana", "the river under the world"]
+
+
+def open_async(model: Any, **options: Any) -> vlt.AsyncEncoder:
+    """One that takes little time to find out how fast the device is."""
+    return vlt.AsyncEncoder(model, **{"fit_seconds": 0.02, **options})
 
 
 def do(encoder: vlt.AsyncEncoder, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -31,7 +35,7 @@ def do(encoder: vlt.AsyncEncoder, *calls: Coroutine[Any, Any, Any]) -> list[Any]
 
 
 def test_vectors_are_the_encoders(tiny_encoder: vlt.Encoder) -> None:
-    encoder = vlt.AsyncEncoder(tiny_encoder)
+    encoder = open_async(tiny_encoder)
     one, many, none, query, document, short = do(
         encoder,
         encoder.encode("a dog"),
@@ -52,7 +56,9 @@ def test_vectors_are_the_encoders(tiny_encoder: vlt.Encoder) -> None:
     assert tiny_encoder.encode("a dog").any(), "the caller's encoder was closed"
 
 
-@pytest.mark.parametrize("settings", [{}, {"max_batch_tokens": 7}, {"cache_bytes": 100_000}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"max_batch_tokens": 7, "policy": "fifo"}, {"cache_bytes": 100_000}]
+)
 @pytest.mark.parametrize(("devices", "threads"), [(1, 1), (1, 2), (3, 1)])
 def test_what_else_is_in_flight_changes_no_bit(
     tiny_weights: Path,
@@ -67,8 +73,12 @@ def test_what_else_is_in_flight_changes_no_bit(
         [" ".join(rng.choices(words, k=rng.randrange(30))) for _ in range(rng.randrange(1, 9))]
         for _ in range(60)
     ]
-    encoder = vlt.AsyncEncoder(
-        tiny_weights, ["cpu"] * devices, num_threads=threads, workers=3 - threads, **settings
+    encoder = open_async(
+        tiny_weights,
+        devices=["cpu"] * devices,
+        num_threads=threads,
+        workers=3 - threads,
+        **settings,
     )
     results = do(encoder, *(encoder.encode(texts) for texts in lists))
     for texts, result in zip(lists, results, strict=True):
@@ -77,7 +87,7 @@ def test_what_else_is_in_flight_changes_no_bit(
 
 def test_token_ids_give_every_output(tiny_encoder: vlt.Encoder) -> None:
     ids = [[7, 8, 9], [10], [11, 12]]
-    encoder = vlt.AsyncEncoder(tiny_encoder)
+    encoder = open_async(tiny_encoder)
     hidden, pooled, none, wrong, unknown = do(
         encoder,
         encoder.run(ids),
@@ -97,7 +107,7 @@ def test_token_ids_give_every_output(tiny_encoder: vlt.Encoder) -> None:
 
 def test_long_lists_pass_a_short_queue(tiny_encoder: vlt.Encoder) -> None:
     texts = [f"a dog {index}" for index in range(100)]
-    encoder = vlt.AsyncEncoder(tiny_encoder, max_queue=10)
+    encoder = open_async(tiny_encoder, max_queue=10)
     (result,) = do(encoder, encoder.encode(texts))
     assert result.tobytes() == tiny_encoder.encode(texts).tobytes()
 
@@ -105,14 +115,14 @@ def test_long_lists_pass_a_short_queue(tiny_encoder: vlt.Encoder) -> None:
 def test_the_loop_goes_on_while_the_model_runs(
     tiny_encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = vlt.AsyncEncoder(tiny_encoder)
+    encoder = open_async(tiny_encoder)
     result = result_while_the_loop_goes_on(lambda: encoder.encode(TEXTS), monkeypatch)
     assert result.tobytes() == tiny_encoder.encode(TEXTS).tobytes()
     encoder.close()
 
 
 def test_wrong_values_are_named(tiny_encoder: vlt.Encoder) -> None:
-    encoder = vlt.AsyncEncoder(tiny_encoder)
+    encoder = open_async(tiny_encoder)
     errors = do(
         encoder,
         encoder.encode(["a", 3]),  # type: ignore[list-item]
@@ -128,31 +138,17 @@ def test_wrong_values_are_named(tiny_encoder: vlt.Encoder) -> None:
         vlt.AsyncEncoder(tiny_encoder, timeout=0)
     with pytest.raises(vlt.InvalidArgumentError, match="max_queue must be 1"):
         vlt.AsyncEncoder(tiny_encoder, max_queue=0)
-
-
-class Held:
-    """Makes every run of the model wait."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go = threading.Event()
-        self.begun = threading.Event()
-        run = TextEncoder._run
-
-        def hold(*arguments: Any) -> None:
-            self.begun.set()
-            assert self.go.wait(20)
-            run(*arguments)
-
-        monkeypatch.setattr(TextEncoder, "_run", hold)
+    with pytest.raises(vlt.InvalidArgumentError, match="policy must be"):
+        vlt.AsyncEncoder(tiny_encoder, policy="lifo")
 
 
 def test_cancelled_tasks_leave_the_queue(
     tiny_encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(monkeypatch)
+    held = HeldRuns(monkeypatch)
 
     async def run() -> Any:
-        async with vlt.AsyncEncoder(tiny_encoder) as encoder:
+        async with open_async(tiny_encoder) as encoder:
             engine = encoder._service.engine
             first = asyncio.create_task(encoder.encode("a dog"))
             await asyncio.to_thread(held.begun.wait, 20)
@@ -174,10 +170,10 @@ def test_cancelled_tasks_leave_the_queue(
 def test_a_request_gives_up_in_time_and_the_next_one_works(
     tiny_encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(monkeypatch)
+    held = HeldRuns(monkeypatch)
 
     async def run() -> Any:
-        async with vlt.AsyncEncoder(tiny_encoder, timeout=0.5) as encoder:
+        async with open_async(tiny_encoder, timeout=0.5) as encoder:
             with pytest.raises(vlt.DeadlineError, match=r"within 0\.5 seconds"):
                 await encoder.encode("a dog")
             held.go.set()
@@ -189,10 +185,10 @@ def test_a_request_gives_up_in_time_and_the_next_one_works(
 def test_a_full_queue_refuses_at_once(
     tiny_encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(monkeypatch)
+    held = HeldRuns(monkeypatch)
 
     async def run() -> list[Any]:
-        async with vlt.AsyncEncoder(tiny_encoder, max_queue=2) as encoder:
+        async with open_async(tiny_encoder, max_queue=2) as encoder:
             first = asyncio.create_task(encoder.encode("a dog"))
             await asyncio.to_thread(held.begun.wait, 20)
             tasks = [asyncio.create_task(encoder.encode("a")) for _ in range(5)]
@@ -208,7 +204,7 @@ def test_a_full_queue_refuses_at_once(
 
 
 def test_a_closed_encoder_says_so(tiny_weights: Path) -> None:
-    encoder = vlt.AsyncEncoder(tiny_weights)
+    encoder = open_async(tiny_weights)
     encoder.close()
     encoder.close()
     with pytest.raises(vlt.ClosedError):

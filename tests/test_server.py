@@ -17,6 +17,7 @@ import vlt
 
 pytest.importorskip("starlette", reason="needs the server: pip install '.[serve]'")
 
+from held_runs import HeldRuns
 from http_server import Client, RunningServer, bits, running, wait_until
 
 from vlt.token_encoder import TokenEncoder
@@ -267,22 +268,6 @@ def test_a_key_is_asked_for(tiny_encoder: vlt.Encoder) -> None:
         assert client.get("/metrics").status == 200
 
 
-class Held:
-    """Makes runs of the model wait until told to go on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go = threading.Event()
-        self.begun = threading.Event()
-        run = TokenEncoder._run
-
-        def hold(*arguments: Any) -> None:
-            self.begun.set()
-            assert self.go.wait(20)
-            run(*arguments)
-
-        monkeypatch.setattr(TokenEncoder, "_run", hold)
-
-
 @pytest.mark.parametrize(
     ("options", "settings"), [({"max_concurrent_requests": 1}, {}), ({}, {"max_queue": 1})]
 )
@@ -292,7 +277,7 @@ def test_too_much_is_refused_at_once(
     options: dict[str, Any],
     settings: dict[str, Any],
 ) -> None:
-    held = Held(monkeypatch)
+    held = HeldRuns(monkeypatch)
     with running(tiny_encoder, options, **settings) as server:
         answers: list[int] = []
         first = threading.Thread(
@@ -314,7 +299,7 @@ def test_too_much_is_refused_at_once(
 def test_a_request_fails_in_time(
     tiny_encoder: vlt.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(monkeypatch)
+    held = HeldRuns(monkeypatch)
     with running(tiny_encoder, timeout=0.5) as server:
         client = server.client()
         expect_error(client, "/embed", {"inputs": "a"}, 504, "Timeout", "within 0.5 seconds")

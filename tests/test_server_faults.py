@@ -24,6 +24,7 @@ import vlt
 
 pytest.importorskip("starlette", reason="needs the server: pip install '.[serve]'")
 
+from held_runs import HeldRuns
 from http_server import PATIENCE, Client, RunningServer, bits, running, wait_until
 
 from vlt.token_encoder import TokenEncoder
@@ -61,15 +62,7 @@ def server(tiny_encoder: vlt.Encoder) -> Iterator[RunningServer]:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Runs of the model wait for it."""
-    go = threading.Event()
-    run = TokenEncoder._run
-
-    def hold(*arguments: Any) -> None:
-        assert go.wait(PATIENCE)
-        run(*arguments)
-
-    monkeypatch.setattr(TokenEncoder, "_run", hold)
-    return go
+    return HeldRuns(monkeypatch).go
 
 
 def require_working(server: RunningServer, encoder: vlt.Encoder) -> None:

@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 
 import vlt
+from vlt.scheduling import CostModel, Scheduler
 from vlt.serving.cache import ENTRY_BYTES, ResultCache
 from vlt.serving.engine import BatchRecord, Engine
-from vlt.serving.policy import FifoScheduler
 from vlt.serving.ticket import Inputs, Ticket, concatenate
 from vlt.serving.worker import Worker
 
 PATIENCE = 20  # seconds
+
+
+def fifo(max_tokens: int, max_requests: int) -> Scheduler:
+    cost = CostModel(0, 1)
+    return Scheduler(cost, policy="fifo", max_tokens=max_tokens, max_requests=max_requests)
 
 
 class Waiter:
@@ -49,7 +54,7 @@ def records() -> list[BatchRecord]:
 
 @pytest.fixture
 def engine(records: list[BatchRecord]) -> Iterator[Engine]:
-    engine = Engine(FifoScheduler(max_tokens=10, max_requests=4), 8, records.append)
+    engine = Engine(fifo(10, 4), 8, records.append)
     yield engine
     engine.close()
 
@@ -58,28 +63,6 @@ def start(engine: Engine, encoder: Any) -> Worker:
     worker = Worker(engine, encoder, "test")
     worker.start()
     return worker
-
-
-# ---- The policy ----------------------------------------------------------------------------------
-
-
-def test_fifo_takes_the_oldest_up_to_both_bounds() -> None:
-    fifo = FifoScheduler(max_tokens=10, max_requests=3)
-    for number, length in enumerate([4, 6, 1, 50, 1, 1, 1, 1]):
-        fifo.add(number, length, 0.0)
-    assert (fifo.num_waiting, fifo.waiting_tokens) == (8, 65)
-    assert [fifo.next_batch(0.0) for _ in range(6)] == [[0, 1], [2], [3], [4, 5, 6], [7], []]
-    assert (fifo.num_waiting, fifo.waiting_tokens) == (0, 0)
-
-
-def test_fifo_forgets_what_is_removed() -> None:
-    fifo = FifoScheduler(max_tokens=10, max_requests=3)
-    for number in range(3):
-        fifo.add(number, 2, 0.0)
-    assert fifo.remove(1)
-    assert not fifo.remove(1)
-    assert fifo.waiting_tokens == 4
-    assert fifo.next_batch(0.0) == [0, 2]
 
 
 # ---- Inputs --------------------------------------------------------------------------------------
@@ -152,13 +135,13 @@ def test_a_full_queue_refuses_all_of_a_call(engine: Engine) -> None:
 
 
 def test_what_the_scheduler_refuses_does_not_wait() -> None:
-    class Picky(FifoScheduler):
+    class Picky(Scheduler):
         def add(self, request: int, length: int, now: float, **options: Any) -> None:
             if length > 2:
                 raise vlt.InvalidArgumentError("too long for me")
             super().add(request, length, now, **options)
 
-    engine = Engine(Picky(10, 4), 8)
+    engine = Engine(Picky(CostModel(0, 1)), 8)
     with pytest.raises(vlt.InvalidArgumentError, match="too long for me"):
         engine.submit(inputs_of([1], [1, 2, 3], [2]), "hidden", Waiter())
     with pytest.raises(vlt.DeadlineError):
@@ -212,11 +195,11 @@ def test_a_batch_that_fails_fails_only_the_call_at_fault(
 def test_a_scheduler_at_fault_leaves_nobody_waiting(
     tiny_encoder: vlt.Encoder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Confused(FifoScheduler):
+    class Confused(Scheduler):
         def next_batch(self, now: float) -> list[int]:
             return [number + 100 for number in super().next_batch(now)]
 
-    engine = Engine(Confused(10, 4), 8)
+    engine = Engine(Confused(CostModel(0, 1)), 8)
     waiters = [Waiter() for _ in range(3)]
     tickets = [engine.submit(inputs_of([7], [8]), "embedding", waiter) for waiter in waiters]
     start(engine, tiny_encoder).join(PATIENCE)

@@ -50,7 +50,7 @@ class AsyncEncoder:
     dtype, num_threads, workspace_limit, max_length
         As for `Encoder`.
     scheduler : vlt.serving.policy.Scheduler, optional
-        Chooses the batches; the oldest first if left out.
+        Chooses the batches, instead of the one that `settings` ask for.
     **settings
         The fields of `vlt.serving.settings.EngineSettings`: `max_batch_tokens`, `max_queue`,
         `timeout`, `cache_bytes` and so on.

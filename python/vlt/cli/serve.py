@@ -72,12 +72,19 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     for name, default, text in limits:
         parser.add_argument(name, type=positive, default=default, metavar="N", help=text)
     times = (
+        ("--max-wait", 0.5, "seconds by which an input may be overtaken (0.5)"),
         ("--request-timeout", 60.0, "seconds until a request fails (60)"),
         ("--body-timeout", 30.0, "seconds that a client may take to send one (30)"),
         ("--grace", 30.0, "seconds that requests have to finish at the end (30)"),
     )
     for name, seconds, text in times:
         parser.add_argument(name, type=duration, default=seconds, metavar="SECONDS", help=text)
+    parser.add_argument(
+        "--policy",
+        choices=("latency", "fifo", "one"),
+        default="latency",
+        help="short inputs a little earlier, the oldest first, or one by one (latency)",
+    )
     parser.add_argument(
         "--cache-bytes", type=int, default=0, metavar="N", help="memory for results to reuse (0)"
     )
@@ -144,6 +151,8 @@ def run(options: argparse.Namespace) -> None:
     settings = EngineSettings(
         max_batch_tokens=options.max_batch_tokens,
         max_batch_requests=options.max_batch_requests,
+        policy=options.policy,
+        max_wait=options.max_wait,
         max_queue=options.max_queue,
         workers=options.workers,
         tokenizing_threads=options.tokenization_workers,

@@ -13,7 +13,7 @@ from vlt.packing import pack
 
 from .cache import ResultCache
 from .engine import BatchRecord, Engine
-from .policy import FifoScheduler
+from .policy import make_scheduler
 from .preparing import Preparer, Truncation
 from .worker import Worker
 
@@ -59,7 +59,7 @@ class Service:
         Of the same model, one for each device. They stay the caller's to close.
     settings
     scheduler
-        Chooses the batches; the oldest first if left out.
+        Chooses the batches; the one of `settings` if left out.
     observe : callable, optional
         Called with the record of each batch, in a worker's thread.
     """
@@ -75,8 +75,7 @@ class Service:
         self.settings = settings
         self.preparer = Preparer(self.encoder)
         self.cache = ResultCache(settings.cache_bytes) if settings.cache_bytes else None
-        max_tokens = settings.batch_tokens(self.encoder)
-        policy = scheduler or FifoScheduler(max_tokens, settings.max_batch_requests)
+        policy = scheduler or make_scheduler(self.encoder, settings)
         self.engine = Engine(policy, settings.max_queue, observe)
         self._threads = ThreadPoolExecutor(settings.tokenizing_threads, "vlt-tokenize")
         self._workers = [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlt.arguments import checked
-from vlt.errors import InvalidArgumentError
+from vlt import _native
+from vlt.arguments import checked, checked_seconds, lookup
 
 if TYPE_CHECKING:
     from vlt.token_encoder import TokenEncoder
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 # Tokens of one batch. Two cores run a small model at about 17,000 tokens a second and reach their
 # full rate with 2,000 at a time, so larger batches only delay answers; a GPU needs more.
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
+
+
+MOST = 1 << 62
+INTEGERS = (
+    "max_batch_tokens",
+    "max_batch_requests",
+    "max_queue",
+    "workers",
+    "tokenizing_threads",
+    "cache_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,12 @@ class EngineSettings:
         Tokens of one batch; 4,096 on the CPU and 16,384 on a GPU if None.
     max_batch_requests : int
         Sequences of one batch.
+    policy : str
+        What goes first, see `vlt.scheduling.Scheduler`: "latency", "fifo" or "one".
+    max_wait : float
+        Seconds by which a sequence may be overtaken, and a level of priority.
+    fit_seconds : float
+        How long the device is timed at the start, for the cost model of "latency".
     max_queue : int
         Sequences that may wait.
     workers : int or None
@@ -40,6 +57,9 @@ class EngineSettings:
 
     max_batch_tokens: int | None = None
     max_batch_requests: int = 512
+    policy: str = "latency"
+    max_wait: float = 0.5
+    fit_seconds: float = 0.5
     max_queue: int = 16_384
     workers: int | None = None
     tokenizing_threads: int = 2
@@ -47,13 +67,14 @@ class EngineSettings:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "timeout" or value is None:
-                continue
-            checked(field.name, value, 0 if field.name == "cache_bytes" else 1, 1 << 62)
-        if self.timeout is not None and not self.timeout > 0:
-            raise InvalidArgumentError(f"timeout must be above 0 seconds, not {self.timeout}")
+        for name in INTEGERS:
+            value = getattr(self, name)
+            if value is not None:
+                checked(name, value, 0 if name == "cache_bytes" else 1, MOST)
+        lookup("policy", self.policy, _native.POLICIES)
+        for name in ("max_wait", "fit_seconds", "timeout"):
+            if getattr(self, name) is not None:
+                checked_seconds(name, getattr(self, name), positive=True)
 
     def batch_tokens(self, encoder: TokenEncoder) -> int:
         """Tokens of one batch on this encoder."""
