@@ -8,8 +8,9 @@
 
 Server, client and `encode` share the machine. Texts have the lengths of tools/workloads.json. Each
 figure is the median of rounds in turns: `encode` on all texts in one call; then each server with 32
-texts a request, and with one. Then vlt alone gets three times the requests a second that it just
-answered. A ratio is a measurement only within one run on one machine.
+texts a request, and with one. --overload gives vlt alone three times the requests a second that it
+can answer, --rate a number of them that it can: arrivals are Poisson's. A ratio is a measurement
+only within one run on one machine.
 """
 
 from __future__ import annotations
@@ -159,6 +160,18 @@ def parts_of(size: int, before: dict[str, float], after: dict[str, float], load:
     return f"| {size} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 
+def bench_rate(server: Server, texts: list[str], seconds: float, rate: float) -> None:
+    """Print how long single texts take at a rate that the server can answer."""
+    load = open_loop(server.port, requests_of(texts, server.path), rate, seconds)
+    require_all_answered(load, server)
+    mean = sum(load.accepted) / len(load.accepted) * 1e3
+    print(
+        f"{len(load.accepted)} requests at {rate:g}/s: mean {mean:.1f} ms, "
+        f"p50 {load.percentile(50):.1f}, p99 {load.percentile(99):.1f}",
+        flush=True,
+    )
+
+
 def bench_overload(server: Server, texts: list[str], seconds: float) -> None:
     """Print what becomes of three times the requests that the server can answer."""
     singles = requests_of(texts, server.path)
@@ -195,6 +208,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overload", action="store_true", help="only the overload")
+    parser.add_argument("--rate", type=float, help="only single texts, so many a second")
     options = parser.parse_args()
     for name, value in bench_setting.read(options.threads, "float32", []).items():
         print(f"{name}: {value}")
@@ -208,20 +222,25 @@ def main() -> None:
             f"{sys.executable} -m vlt serve {weights} --device {device} --threads {threads} "
             f"--log-level warning --port {{port}} {options.serve}"
         )
+        if options.overload or options.rate:
+            options.peer = []
         if options.overload:
             serve += f" --max-concurrent-requests {OVERLOAD_CONCURRENT}"
             serve += f" --request-timeout {OVERLOAD_TIMEOUT}"
-            options.peer = []
         servers = [stack.enter_context(running("vlt", "/embed", serve))]
         for peer in options.peer:
             name, path, command = peer.split(maxsplit=2)
             servers.append(stack.enter_context(running(name, path, command)))
         for workload in options.workloads.split(","):
             texts = make_texts(encoder, words, workload)
-            print(f"\n{workload}\n\n{OVERLOADED if options.overload else RATES}", flush=True)
-            if options.overload:
+            print(f"\n{workload}\n")
+            if options.rate:
+                bench_rate(servers[0], texts, options.seconds, options.rate)
+            elif options.overload:
+                print(OVERLOADED, flush=True)
                 bench_overload(servers[0], texts, options.seconds)
             else:
+                print(RATES, flush=True)
                 bench(encoder, servers, texts, options.seconds, options.rounds)
 
 

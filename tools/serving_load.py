@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
@@ -150,8 +151,8 @@ async def _open_loop(
         idle.append(client)
 
     begin = time.perf_counter()
-    for number, request in zip(_until(begin, seconds, rate), cycle(requests), strict=False):
-        await asyncio.sleep(max(begin + number / rate - time.perf_counter(), 0))
+    for when, request in zip(_arrivals(rate, seconds), cycle(requests), strict=False):
+        await asyncio.sleep(max(begin + when - time.perf_counter(), 0))
         if not idle:
             idle.extend(await _connect(port, load, 16))
         task = asyncio.create_task(ask_once(idle.pop(), request))
@@ -165,11 +166,13 @@ async def _open_loop(
     return load
 
 
-def _until(begin: float, seconds: float, rate: float) -> Iterator[int]:
-    number = 0
-    while number / rate < seconds and time.perf_counter() - begin < 2 * seconds:
-        yield number
-        number += 1
+def _arrivals(rate: float, seconds: float) -> Iterator[float]:
+    """Times of a Poisson process, the same in every run."""
+    gaps = random.Random(1)
+    now = gaps.expovariate(rate)
+    while now < seconds:
+        yield now
+        now += gaps.expovariate(rate)
 
 
 def _run(load: Coroutine[Any, Any, Load]) -> Load:
@@ -187,5 +190,5 @@ def closed_loop(port: int, requests: Sequence[bytes], connections: int, seconds:
 def open_loop(
     port: int, requests: Sequence[bytes], rate: float, seconds: float, connections: int = 64
 ) -> Load:
-    """So many requests a second, whatever the server does, on as many connections as it takes."""
+    """Poisson arrivals, whatever the server does, on as many connections as it takes."""
     return _run(_open_loop(port, requests, rate, seconds, connections))

@@ -72,7 +72,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     for name, default, text in limits:
         parser.add_argument(name, type=positive, default=default, metavar="N", help=text)
     times = (
-        ("--max-wait", 0.5, "seconds by which an input may be overtaken (0.5)"),
+        ("--max-wait", 0.1, "seconds by which an input may be overtaken (0.1)"),
         ("--request-timeout", 60.0, "seconds until a request fails (60)"),
         ("--body-timeout", 30.0, "seconds that a client may take to send one (30)"),
         ("--grace", 30.0, "seconds that requests have to finish at the end (30)"),

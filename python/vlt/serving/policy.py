@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from vlt import scheduling
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from vlt.token_encoder import TokenEncoder
 
     from .settings import EngineSettings
+
+# What a batch costs besides the model: two hops between threads, and the interpreter's lock, which
+# its answers and the next requests take at the same time.
+HANDOVER_SECONDS = 1e-3
 
 
 class Scheduler(Protocol):
@@ -46,8 +51,9 @@ class Scheduler(Protocol):
 
 def make_scheduler(encoder: TokenEncoder, settings: EngineSettings) -> Scheduler:
     """The one that the settings ask for, with a cost model fitted to the encoder's device."""
+    cost = scheduling.CostModel.measure(encoder, settings.fit_seconds)
     return scheduling.Scheduler(
-        scheduling.CostModel.measure(encoder, settings.fit_seconds),
+        replace(cost, base=cost.base + HANDOVER_SECONDS),
         policy=settings.policy,
         max_tokens=settings.batch_tokens(encoder),
         max_requests=settings.max_batch_requests,

@@ -58,7 +58,7 @@ class EngineSettings:
     max_batch_tokens: int | None = None
     max_batch_requests: int = 512
     policy: str = "latency"
-    max_wait: float = 0.5
+    max_wait: float = 0.1
     fit_seconds: float = 0.5
     max_queue: int = 16_384
     workers: int | None = None
