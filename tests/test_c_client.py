@@ -28,6 +28,10 @@ def test_client(weights: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.array(printed, np.float32), np.asarray(expected))
 
 
+def test_scheduler(tmp_path: Path) -> None:
+    run(build(SOURCES / "scheduler.c", tmp_path / "scheduler", standard="c99"))
+
+
 @pytest.mark.parametrize("standard", ["c++11", "c++20"])
 def test_header_is_cpp(standard: str, tmp_path: Path) -> None:
     source = tmp_path / "includes.cpp"

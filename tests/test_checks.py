@@ -82,6 +82,8 @@ FORBIDDEN = [
     ("python/vlt/packing.py", "import sklearn", "but for modules of integrations/"),
     ("python/vlt/integrations/portable.py", "import sklearn", "but for modules of integrations/"),
     ("python/vlt/integrations/sklearn.py", "import pandas", "but for modules of integrations/"),
+    ("python/vlt/serving/engine.py", "import starlette", "and of server/"),
+    ("python/vlt/server/app.py", "import fastapi", "and of server/"),
 ]
 
 
@@ -102,6 +104,7 @@ ALLOWED = [
     ("python/vlt/packing.py", "if TYPE_CHECKING:\n    import pandas"),
     ("python/vlt/packing.py", "def f():\n    import tokenizers"),
     ("python/vlt/integrations/sklearn.py", "from sklearn.utils import check_array"),
+    ("python/vlt/server/app.py", "from starlette.responses import Response"),
 ]
 
 

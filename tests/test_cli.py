@@ -378,6 +378,11 @@ def test_failures_are_plain(
         ["info", "m", "--dtype", "int4"],
         ["encode", "m", "--prompt", "a", "--prompt-name", "b"],
         ["bench", "--repeat", "x"],
+        ["serve"],
+        ["serve", "weights.bin", "--port", "65536"],
+        ["serve", "weights.bin", "--request-timeout", "0"],
+        ["serve", "weights.bin", "--body-timeout", "inf"],
+        ["serve", "weights.bin", "--max-queue", "0"],
     ],
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
@@ -387,7 +392,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -
     assert "usage: vlt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "demo", "convert", "info", "encode", "bench"])
+@pytest.mark.parametrize("command", ["", "demo", "convert", "info", "encode", "serve", "bench"])
 def test_help_teaches(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command.split(), "--help"])

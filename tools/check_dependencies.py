@@ -39,6 +39,11 @@ INTEGRATIONS = {
     Path("integrations/langchain.py"): {"langchain_core", "pydantic"},
     Path("integrations/llama_index.py"): {"llama_index"},
     Path("integrations/sklearn.py"): {"sklearn"},
+    Path("server/tracing.py"): {"opentelemetry"},
+}
+# Folders for other libraries -> what their modules alone may import, and when they are loaded.
+FOLDERS = {
+    Path("server"): {"orjson", "prometheus_client", "starlette", "uvicorn"},
 }
 # Modules that may import ctypes -> what for.
 CTYPES_MODULES = {
@@ -99,11 +104,15 @@ def check_import(module: Path, name: str, in_function: bool) -> str | None:
     if name == "ctypes":
         allowed = " and ".join(map(str, CTYPES_MODULES))
         return None if module in CTYPES_MODULES else f"only {allowed} may import ctypes"
-    if name in sys.stdlib_module_names or name in AT_LOAD | INTEGRATIONS.get(module, set()):
+    own = INTEGRATIONS.get(module, set()) | FOLDERS.get(module.parent, set())
+    if name in sys.stdlib_module_names or name in AT_LOAD | own:
         return None
     if name in WHEN_NEEDED:
         return None if in_function else f"{name} may be imported only inside a function"
-    return "the package depends on numpy and tokenizers alone, but for modules of integrations/"
+    return (
+        "the package depends on numpy and tokenizers alone, but for modules of integrations/ and "
+        "of server/"
+    )
 
 
 def check_python(root: Path) -> Iterator[str]:

@@ -39,6 +39,7 @@ CONSTANT_TABLES = {
     "OUTPUTS": ("VLT_OUTPUT_",),
     "MEMORY": ("VLT_MEMORY_",),
     "LOG_LEVELS": ("VLT_LOG_",),
+    "POLICIES": ("VLT_POLICY_",),
 }
 
 

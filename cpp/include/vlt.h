@@ -309,6 +309,116 @@ VLT_API void vlt_device_free(const vlt_model* model, void* memory);
 VLT_API vlt_status vlt_device_copy(const vlt_model* model, void* to, const void* from,
                                    uint64_t num_bytes);
 
+/* ---- Scheduler: which of the waiting requests to run now. One thread at a time. ------ */
+
+/* A packed batch of lengths L takes base + per_token * sum of L + per_square * sum of L * L
+ * seconds. None is negative. */
+typedef struct vlt_cost_model {
+  uint32_t struct_size;
+  double base;
+  double per_token;
+  double per_square;
+} vlt_cost_model;
+
+/* Never grows: it has no struct_size. */
+typedef struct vlt_cost_point {
+  double num_tokens; /* sum of L, at least 0 */
+  double squares;    /* sum of L * L, at least 0 */
+  double seconds;    /* what that batch took, above 0 */
+} vlt_cost_point;
+
+/* The model that fits the measured points best, by least squares of the relative errors. What the
+ * points do not tell apart is left at zero. A pure function, as the next two are. */
+VLT_API vlt_status vlt_cost_model_fit(const vlt_cost_point* points, int32_t num_points,
+                                      vlt_cost_model* model);
+
+/* Seconds of padded batches, for engines that pad. Between the measured ones costs are linear;
+ * below the smallest they are that of the smallest; above the largest they are unknown. */
+typedef struct vlt_padded_costs {
+  uint32_t struct_size;
+  int32_t num_lengths;        /* R, at least 1 */
+  const int32_t* lengths;     /* [R] ascending, the first at least 1 */
+  int32_t num_batch_sizes;    /* C, at least 1 */
+  const int32_t* batch_sizes; /* [C] ascending, the first at least 1 */
+  const double* seconds;      /* [R, C], at least 0 */
+} vlt_padded_costs;
+
+VLT_API vlt_status vlt_padded_seconds(const vlt_padded_costs* costs, int32_t length,
+                                      int32_t batch_size, double* out_seconds);
+
+/* Divides N requests, sorted by length, into padded batches of at most max_requests so that the
+ * sum of their costs is the least that any such division has. Batch i consists of the requests
+ * out_order[out_ends[i - 1]] … out_order[out_ends[i] - 1], the first one from 0 on. Takes time in
+ * proportion to N * max_requests. */
+VLT_API vlt_status vlt_plan_padded(const vlt_padded_costs* costs,
+                                   const int32_t* lengths, /* [N] each at least 1 */
+                                   int32_t num_requests,   /* N; may be 0 */
+                                   int32_t max_requests,   /* at most the largest batch size */
+                                   int32_t* out_order,     /* [N] */
+                                   int32_t* out_ends,      /* [N], of which the first are set */
+                                   int32_t* out_num_batches);
+
+typedef struct vlt_scheduler vlt_scheduler;
+
+enum {
+  VLT_POLICY_LATENCY = 0, /* short waits: short requests get a head start, batches stay small */
+  VLT_POLICY_FIFO = 1,    /* oldest first, as many as the budgets allow */
+  VLT_POLICY_ONE = 2      /* oldest first, one by one */
+};
+
+typedef struct vlt_scheduler_options {
+  uint32_t struct_size;
+  int32_t policy;             /* VLT_POLICY_* */
+  const vlt_cost_model* cost; /* copied; LATENCY needs it, to the others it may be NULL */
+  int64_t max_tokens;         /* of a batch; a longer request runs alone; 0: 16384 */
+  int32_t max_requests;       /* of a batch; 0: 512 */
+  double max_wait;            /* seconds: the most by which a later request of the same priority may
+                                 have come and still go first; 0: 0.5 */
+  double linger;              /* seconds that a request waits for company before a batch starts that
+                                 is not full; 0: an idle device takes what there is */
+} vlt_scheduler_options;
+
+typedef struct vlt_request {
+  uint32_t struct_size;
+  int32_t priority; /* -1000 … 1000; one level more is worth having come max_wait earlier */
+  int64_t request;  /* the caller's number for it; no other waiting request may have it */
+  int64_t length;   /* tokens, 0 … 2147483647 */
+  double arrival;   /* seconds on the caller's clock, on which every other time is too */
+  double time_left; /* seconds from arrival until it should be done: it may go up to max_wait
+                        earlier for that. It is never dropped. 0: no limit */
+} vlt_request;
+
+/* The scheduler has no clock and no thread, and the same calls give the same batches. Adding,
+ * removing and taking a request take time in proportion to the logarithm of those waiting. */
+VLT_API vlt_status vlt_scheduler_create(const vlt_scheduler_options* options,
+                                        vlt_scheduler** out_scheduler);
+VLT_API void vlt_scheduler_free(vlt_scheduler* scheduler);
+
+VLT_API vlt_status vlt_scheduler_add(vlt_scheduler* scheduler, const vlt_request* request);
+
+/* Writes 1 if the request was waiting and is no more, 0 if it was not waiting. */
+VLT_API vlt_status vlt_scheduler_remove(vlt_scheduler* scheduler, int64_t request,
+                                        int32_t* out_removed);
+
+/* Takes the batch to run now out of those waiting. *count is the capacity of out_requests on entry,
+ * at least 1, and the size of the batch on return: 0 if none is to start yet. */
+VLT_API vlt_status vlt_scheduler_next_batch(vlt_scheduler* scheduler, double now,
+                                            int64_t* out_requests, int32_t* count);
+
+/* The time from which on vlt_scheduler_next_batch has a batch, if nothing is added: -INFINITY
+ * where it has one at any time, INFINITY where nothing waits. */
+VLT_API vlt_status vlt_scheduler_wake_at(const vlt_scheduler* scheduler, double* out_time);
+
+typedef struct vlt_scheduler_stats {
+  uint32_t struct_size; /* in: set by the caller; no byte past it is written */
+  int64_t num_waiting;
+  int64_t waiting_tokens;
+  double waiting_seconds; /* by the cost model, without the base of each batch */
+} vlt_scheduler_stats;
+
+VLT_API vlt_status vlt_scheduler_get_stats(const vlt_scheduler* scheduler,
+                                           vlt_scheduler_stats* stats);
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

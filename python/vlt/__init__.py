@@ -9,6 +9,7 @@ In short::
 
 `CrossEncoder` scores pairs of texts, `Classifier` labels texts or their tokens, `QuestionAnswerer`
 finds answers in texts, `FillMask` words for gaps, and `SparseEncoder` weights of words.
+`AsyncEncoder` is for asyncio: it makes batches of what many tasks ask for at the same time.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from .device_array import DeviceArray
 from .encoder import Encoder
 from .errors import (
     CancelledError,
+    ClosedError,
+    DeadlineError,
     Error,
     FileError,
     InvalidArgumentError,
     OutOfMemoryError,
+    OverloadedError,
     UnsupportedError,
     VltError,
 )
@@ -42,14 +46,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from .async_encoder import AsyncEncoder
     from .converter import Dtype
 
 __version__: str = build_info()["version"]
 
 __all__ = [
+    "AsyncEncoder",
     "CancelledError",
     "Classifier",
+    "ClosedError",
     "CrossEncoder",
+    "DeadlineError",
     "DeviceArray",
     "Encoder",
     "Error",
@@ -57,6 +65,7 @@ __all__ = [
     "FillMask",
     "InvalidArgumentError",
     "OutOfMemoryError",
+    "OverloadedError",
     "PackedArray",
     "PackedIds",
     "QuestionAnswerer",
@@ -72,6 +81,15 @@ __all__ = [
     "from_transformers",
     "pack",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`AsyncEncoder` is imported when it is asked for: asyncio would be a fifth of the time."""
+    if name != "AsyncEncoder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .async_encoder import AsyncEncoder
+
+    return AsyncEncoder
 
 
 def convert(

@@ -31,7 +31,7 @@ import numpy as np
 from . import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,6 +53,7 @@ OUTPUTS = {
 }
 MEMORY = {"host": 0, "device": 1}
 LOG_LEVELS = {"warning": 1, "info": 2, "debug": 3}
+POLICIES = {"latency": 0, "fifo": 1, "one": 2}
 
 EXCEPTIONS: dict[int, type[errors.VltError]] = {
     1: errors.InvalidArgumentError,
@@ -169,6 +170,66 @@ class VltOutput(ctypes.Structure):
     ]
 
 
+class VltCostModel(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("base", c_double),
+        ("per_token", c_double),
+        ("per_square", c_double),
+    ]
+
+
+class VltCostPoint(ctypes.Structure):
+    _fields_ = [
+        ("num_tokens", c_double),
+        ("squares", c_double),
+        ("seconds", c_double),
+    ]
+
+
+class VltPaddedCosts(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("num_lengths", c_int32),
+        ("lengths", POINTER(c_int32)),
+        ("num_batch_sizes", c_int32),
+        ("batch_sizes", POINTER(c_int32)),
+        ("seconds", POINTER(c_double)),
+    ]
+
+
+class VltSchedulerOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("policy", c_int32),
+        ("cost", POINTER(VltCostModel)),
+        ("max_tokens", c_int64),
+        ("max_requests", c_int32),
+        ("max_wait", c_double),
+        ("linger", c_double),
+    ]
+
+
+class VltRequest(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("priority", c_int32),
+        ("request", c_int64),
+        ("length", c_int64),
+        ("arrival", c_double),
+        ("time_left", c_double),
+    ]
+
+
+class VltSchedulerStats(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("num_waiting", c_int64),
+        ("waiting_tokens", c_int64),
+        ("waiting_seconds", c_double),
+    ]
+
+
 LogFunction = CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 
 # name -> (result, arguments). A handle is a c_void_p, an out_* handle a pointer to one.
@@ -202,6 +263,30 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "vlt_device_allocate": (c_int32, [c_void_p, c_uint64, POINTER(c_void_p)]),
     "vlt_device_free": (None, [c_void_p, c_void_p]),
     "vlt_device_copy": (c_int32, [c_void_p, c_void_p, c_void_p, c_uint64]),
+    "vlt_cost_model_fit": (c_int32, [POINTER(VltCostPoint), c_int32, POINTER(VltCostModel)]),
+    "vlt_padded_seconds": (c_int32, [POINTER(VltPaddedCosts), c_int32, c_int32, POINTER(c_double)]),
+    "vlt_plan_padded": (
+        c_int32,
+        [
+            POINTER(VltPaddedCosts),
+            POINTER(c_int32),
+            c_int32,
+            c_int32,
+            POINTER(c_int32),
+            POINTER(c_int32),
+            POINTER(c_int32),
+        ],
+    ),
+    "vlt_scheduler_create": (c_int32, [POINTER(VltSchedulerOptions), POINTER(c_void_p)]),
+    "vlt_scheduler_free": (None, [c_void_p]),
+    "vlt_scheduler_add": (c_int32, [c_void_p, POINTER(VltRequest)]),
+    "vlt_scheduler_remove": (c_int32, [c_void_p, c_int64, POINTER(c_int32)]),
+    "vlt_scheduler_next_batch": (
+        c_int32,
+        [c_void_p, c_double, POINTER(c_int64), POINTER(c_int32)],
+    ),
+    "vlt_scheduler_wake_at": (c_int32, [c_void_p, POINTER(c_double)]),
+    "vlt_scheduler_get_stats": (c_int32, [c_void_p, POINTER(VltSchedulerStats)]),
 }
 
 
@@ -477,3 +562,127 @@ def device_allocate(model: c_void_p, num_bytes: int) -> c_void_p:
 def device_copy(model: c_void_p, to: int, source: int, num_bytes: int) -> None:
     """Copy between addresses on the host or the model's device."""
     check(LIBRARY.vlt_device_copy(model, to, source, num_bytes))
+
+
+def cost_model_fit(points: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """(base, per_token, per_square) that fit points of (tokens, squares, seconds) best."""
+    known = (VltCostPoint * len(points))(*(VltCostPoint(*point) for point in points))
+    model = sized(VltCostModel)
+    check(LIBRARY.vlt_cost_model_fit(known, len(points), ctypes.byref(model)))
+    return model.base, model.per_token, model.per_square
+
+
+def padded_costs(
+    lengths: NDArray[np.int32], batch_sizes: NDArray[np.int32], seconds: NDArray[np.float64]
+) -> Any:
+    """A vlt_padded_costs that refers to the three contiguous arrays and keeps them alive."""
+    return sized(
+        VltPaddedCosts,
+        num_lengths=len(lengths),
+        lengths=pointer_to(lengths),
+        num_batch_sizes=len(batch_sizes),
+        batch_sizes=pointer_to(batch_sizes),
+        seconds=seconds.ctypes.data_as(POINTER(c_double)),
+    )
+
+
+def padded_seconds(costs: Any, length: int, batch_size: int) -> float:
+    """What a padded batch costs by the table."""
+    seconds = c_double()
+    check(
+        LIBRARY.vlt_padded_seconds(ctypes.byref(costs), length, batch_size, ctypes.byref(seconds))
+    )
+    return seconds.value
+
+
+def plan_padded(
+    costs: Any, lengths: NDArray[np.int32], max_requests: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(order, ends) of the cheapest padded batches."""
+    order, ends = np.empty_like(lengths), np.empty_like(lengths)
+    count = c_int32()
+    check(
+        LIBRARY.vlt_plan_padded(
+            ctypes.byref(costs),
+            pointer_to(lengths),
+            len(lengths),
+            max_requests,
+            pointer_to(order),
+            pointer_to(ends),
+            ctypes.byref(count),
+        )
+    )
+    return order, ends[: count.value]
+
+
+def scheduler_create(
+    cost: tuple[float, float, float],
+    policy: int,
+    max_tokens: int,
+    max_requests: int,
+    max_wait: float,
+    linger: float,
+) -> c_void_p:
+    """A scheduler; `cost` is (base, per_token, per_square)."""
+    model = sized(VltCostModel, base=cost[0], per_token=cost[1], per_square=cost[2])
+    options = sized(
+        VltSchedulerOptions,
+        policy=policy,
+        cost=ctypes.pointer(model),
+        max_tokens=max_tokens,
+        max_requests=max_requests,
+        max_wait=max_wait,
+        linger=linger,
+    )
+    scheduler = c_void_p()
+    check(LIBRARY.vlt_scheduler_create(ctypes.byref(options), ctypes.byref(scheduler)))
+    return scheduler
+
+
+def scheduler_add(
+    scheduler: c_void_p,
+    request: int,
+    length: int,
+    arrival: float,
+    priority: int,
+    time_left: float,
+) -> None:
+    """Have a request wait; `time_left` 0 is no limit."""
+    given = sized(
+        VltRequest,
+        priority=priority,
+        request=request,
+        length=length,
+        arrival=arrival,
+        time_left=time_left,
+    )
+    check(LIBRARY.vlt_scheduler_add(scheduler, ctypes.byref(given)))
+
+
+def scheduler_remove(scheduler: c_void_p, request: int) -> bool:
+    """Was it waiting? It is no more."""
+    removed = c_int32()
+    check(LIBRARY.vlt_scheduler_remove(scheduler, request, ctypes.byref(removed)))
+    return removed.value == 1
+
+
+def scheduler_next_batch(scheduler: c_void_p, now: float, capacity: int) -> list[int]:
+    """The requests to run now, at most `capacity`."""
+    batch = (c_int64 * capacity)()
+    count = c_int32(capacity)
+    check(LIBRARY.vlt_scheduler_next_batch(scheduler, now, batch, ctypes.byref(count)))
+    return batch[: count.value]
+
+
+def scheduler_wake_at(scheduler: c_void_p) -> float:
+    """When next_batch has a batch; infinite with nothing waiting, minus infinity at any time."""
+    when = c_double()
+    check(LIBRARY.vlt_scheduler_wake_at(scheduler, ctypes.byref(when)))
+    return when.value
+
+
+def scheduler_stats(scheduler: c_void_p) -> dict[str, Any]:
+    """The fields of vlt_scheduler_stats."""
+    stats = sized(VltSchedulerStats)
+    check(LIBRARY.vlt_scheduler_get_stats(scheduler, ctypes.byref(stats)))
+    return as_dict(stats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -63,3 +64,21 @@ def batch_bound(num_tokens: int, num_sequences: int, max_length: int) -> tuple[i
         checked("num_sequences", num_sequences, 0),
         checked("max_length", max_length, 0),
     )
+
+
+def checked_seconds(name: str, value: float, *, positive: bool = False) -> float:
+    """`value` as a finite float that is not negative, or above 0."""
+    number = as_time(name, value)
+    if number < 0 or (positive and number == 0):
+        raise InvalidArgumentError(
+            f"{name} must be {'above 0' if positive else '0 or more'} seconds, not {number}"
+        )
+    return number
+
+
+def as_time(name: str, value: float) -> float:
+    """`value` as a finite float: a point on some clock, in seconds."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise InvalidArgumentError(f"{name} must be a finite number of seconds, not {number}")
+    return number

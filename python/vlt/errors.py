@@ -29,3 +29,15 @@ class UnsupportedError(VltError, RuntimeError):
 
 class CancelledError(VltError, RuntimeError):
     """The run was stopped by `Encoder.cancel`. Ctrl-C raises KeyboardInterrupt instead."""
+
+
+class OverloadedError(VltError, RuntimeError):
+    """The queue is full, so the work was refused at once; try again later."""
+
+
+class DeadlineError(VltError, TimeoutError):
+    """The work was not done within its time; it has left the queue."""
+
+
+class ClosedError(VltError, RuntimeError):
+    """The encoder is closed or closing, and takes no more work."""

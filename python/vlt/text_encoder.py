@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -137,14 +137,21 @@ class TextEncoder(TokenEncoder):
         """A tokenizer is never changed, since other threads may be using it, but replaced."""
         tokenizer = self._tokenizer
         if tokenizer is None or tokenizer.max_length != self._max_seq_length:
-            tokenizer = TextTokenizer(
-                self._tokenizer_json(),
-                self._max_seq_length,
-                self._text.lower_case,
-                has_types=self._info["num_token_types"] > 0,
-            )
+            tokenizer = self._new_tokenizer(self._max_seq_length)
             self._tokenizer = tokenizer
         return tokenizer
+
+    def _new_tokenizer(
+        self, max_length: int, direction: Literal["left", "right"] | None = None
+    ) -> TextTokenizer:
+        """One that cuts texts to so many tokens, on this side."""
+        return TextTokenizer(
+            self._tokenizer_json(),
+            max_length,
+            self._text.lower_case,
+            has_types=self._info["num_token_types"] > 0,
+            direction=direction,
+        )
 
     def _tokenizer_json(self) -> bytes:
         source = self._model.tokenizer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +39,8 @@ class TextTokenizer:
     has_types : bool
         Does the model have token types? If not, those that a tokenizer gives the second text of a
         pair say nothing, and transformers leaves them out.
+    direction : str, optional
+        The side that is cut off; what `source` says, or the right one, if left out.
 
     Raises
     ------
@@ -57,6 +60,7 @@ class TextTokenizer:
         strategy: Literal["longest_first", "only_second"] = "longest_first",
         stride: int = 0,
         has_types: bool = True,
+        direction: Literal["left", "right"] | None = None,
     ) -> None:
         try:
             import tokenizers
@@ -80,10 +84,8 @@ class TextTokenizer:
                 f"parts of {max_length} tokens, {pair_special} of them special, must overlap by "
                 f"fewer than {max_length - pair_special}, not by {stride}"
             )
-        direction = (tokenizer.truncation or {}).get("direction", "right")
-        tokenizer.enable_truncation(
-            max_length, stride=stride, strategy=strategy, direction=direction
-        )
+        side = direction or (tokenizer.truncation or {}).get("direction", "right")
+        tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy, direction=side)
         tokenizer.no_padding()
         if lower_case:
             first = [tokenizers.normalizers.Lowercase()]
@@ -108,9 +110,13 @@ class TextTokenizer:
         """Packed ids of all texts, and their token types: None stands for all zero."""
         return self.packed(self._encode(self._encode_fast, texts), texts)
 
-    def encodings(self, texts: Sequence[Text]) -> list[Any]:
-        """A `tokenizers.Encoding` of each text, with offsets into it in characters."""
-        return self._encode(self._tokenizer.encode_batch, texts)
+    def encodings(self, texts: Sequence[Text], special: bool = True) -> list[Any]:
+        """A `tokenizers.Encoding` of each text, with offsets into it in characters.
+
+        `special` is whether it has the special tokens.
+        """
+        encode = partial(self._tokenizer.encode_batch, add_special_tokens=special)
+        return self._encode(encode, texts)
 
     def windows(self, first: str, second: str) -> list[Any]:
         """Encodings of a pair, the second text in overlapping parts where the pair is too long."""

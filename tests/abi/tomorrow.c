@@ -12,8 +12,57 @@
     REQUIRE(strstr(vlt_last_error(), "update vlt") != NULL);         \
   } while (0)
 
+/* The structs of the scheduler: those passed in, and those filled in. */
+static void check_scheduler(void) {
+  const vlt_cost_point point = {10, 100, 0.5};
+  vlt_cost_model cost;
+  memset(&cost, 0x55, sizeof(cost));
+  cost.struct_size = sizeof(cost);
+  REQUIRE(vlt_cost_model_fit(&point, 1, &cost) == VLT_OK);
+  REQUIRE(cost.of_tomorrow == 0);
+
+  const int32_t one = 1;
+  double seconds = 1;
+  vlt_padded_costs costs = {0};
+  costs.struct_size = sizeof(costs);
+  costs.num_lengths = costs.num_batch_sizes = 1;
+  costs.lengths = costs.batch_sizes = &one;
+  costs.seconds = &seconds;
+  costs.of_tomorrow = 1;
+  REQUIRE_UNKNOWN("vlt_padded_costs", vlt_padded_seconds(&costs, 1, 1, &seconds));
+  costs.of_tomorrow = 0;
+  REQUIRE(vlt_padded_seconds(&costs, 1, 1, &seconds) == VLT_OK);
+
+  vlt_scheduler* scheduler = NULL;
+  vlt_scheduler_options options = {0};
+  options.struct_size = sizeof(options);
+  options.cost = &cost;
+  options.of_tomorrow = 1;
+  REQUIRE_UNKNOWN("vlt_scheduler_options", vlt_scheduler_create(&options, &scheduler));
+  options.of_tomorrow = 0;
+  cost.of_tomorrow = 1;
+  REQUIRE_UNKNOWN("vlt_cost_model", vlt_scheduler_create(&options, &scheduler));
+  cost.of_tomorrow = 0;
+  REQUIRE(vlt_scheduler_create(&options, &scheduler) == VLT_OK);
+
+  vlt_request request = {0};
+  request.struct_size = sizeof(request);
+  request.of_tomorrow = 1;
+  REQUIRE_UNKNOWN("vlt_request", vlt_scheduler_add(scheduler, &request));
+  request.of_tomorrow = 0;
+  REQUIRE(vlt_scheduler_add(scheduler, &request) == VLT_OK);
+
+  vlt_scheduler_stats stats;
+  memset(&stats, 0x55, sizeof(stats));
+  stats.struct_size = sizeof(stats);
+  REQUIRE(vlt_scheduler_get_stats(scheduler, &stats) == VLT_OK);
+  REQUIRE(stats.num_waiting == 1 && stats.of_tomorrow == 0);
+  vlt_scheduler_free(scheduler);
+}
+
 int main(int argc, char** argv) {
   if (argc != 2) return 2;
+  check_scheduler();
   /* New fields are left alone: as today. One that is set is refused, by the struct's name. */
   vlt_model* model = NULL;
   vlt_model_options options = {0};

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import vlt
 
-from . import bench, classify, convert, demo, encode, info, rerank
+from . import bench, classify, convert, demo, encode, info, rerank, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (demo, convert, info, encode, rerank, classify, bench)
+COMMANDS = (demo, convert, info, encode, rerank, classify, serve, bench)
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # wrong usage is 2: argparse exits by itself
 
@@ -26,6 +26,7 @@ examples:
   vlt encode weights.bin texts.txt -o out.npy  one embedding a line of text
   vlt rerank reranker.bin "a query" texts.txt  lines of text, the best answer first
   vlt classify sentiment.bin texts.txt         labels of each line of text
+  vlt serve weights.bin                        answer over HTTP
   vlt bench weights.bin                        how fast it is on this machine
 
 exit codes: 0 done, 1 the work failed, 2 wrong usage

@@ -1,0 +1,61 @@
+#include "scheduler/policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace vlt {
+namespace {
+
+// A batch of 40 times its fixed cost loses 2.4 % to it. By simulation, half of that loses a
+// saturated server more than it gains a busy one, and twice of it the other way round.
+constexpr double kBatchOverBase = 40;
+
+// In heavy traffic the tail falls off at γ = 2 (1 - load) E[S] / E[S²]. 0.3 is right at a load of
+// 0.85; by simulation, half and twice of it are nearly as good at every load.
+constexpr double kTailRate = 0.3;
+
+constexpr double kTrafficMemory = 1.0 / 128;  // weight of the latest request
+
+double boost(double seconds, const CostModel& cost, const Traffic& traffic) {
+  // Before anything is known, all requests are taken to be like this one.
+  const double typical = traffic.mean > 0 ? traffic.mean_square / traffic.mean : seconds;
+  const double scale = cost.base + typical;
+  if (scale <= 0) return 0;
+  const double rate = kTailRate / scale;
+  return -std::log(-std::expm1(-rate * seconds)) / rate;  // infinite if it takes no time
+}
+
+}  // namespace
+
+void Traffic::observe(double seconds) {
+  ++count;
+  const double weight = std::max(kTrafficMemory, 1 / static_cast<double>(count));
+  mean += weight * (seconds - mean);
+  mean_square += weight * (seconds * seconds - mean_square);
+}
+
+double rank(const Request& request, const CostModel& cost, const Limits& limits,
+            const Traffic& traffic) {
+  double head_start = 0;
+  if (limits.policy == Policy::kLatency) {
+    const auto length = static_cast<double>(request.length);
+    const double seconds = cost.added_seconds(length, length * length);
+    head_start = boost(seconds, cost, traffic);
+    // Whoever has a time limit is due when it would just be met, all others after max_wait.
+    if (request.time_left > 0)
+      head_start =
+          std::max(head_start, limits.max_wait - (request.time_left - cost.base - seconds));
+    head_start = std::clamp(head_start, 0.0, limits.max_wait);
+  }
+  return request.arrival - head_start - request.priority * limits.max_wait;
+}
+
+// n batches of t seconds each work off W = n·t. The last request of them waits n·base for their
+// fixed costs, everybody t for the own batch: W·base/t + t/2 is least at t = sqrt(2·base·W).
+double batch_seconds(double waiting, const CostModel& cost, const Limits& limits) {
+  if (limits.policy != Policy::kLatency) return std::numeric_limits<double>::infinity();
+  return std::max(kBatchOverBase * cost.base, std::sqrt(2 * cost.base * waiting));
+}
+
+}  // namespace vlt
