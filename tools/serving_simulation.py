@@ -73,8 +73,12 @@ class Padded:
 class NaivePadded(Padded):
     """The oldest first, as many as a batch may have."""
 
+    def __init__(self, costs: Costs, most: int = MOST_PADDED) -> None:
+        super().__init__(costs)
+        self._most = most
+
     def next_batch(self, now: float) -> list[int]:
-        count = min(MOST_PADDED, len(self._waiting))
+        count = min(self._most, len(self._waiting))
         return [self._waiting.popleft()[0] for _ in range(count)]
 
 
