@@ -169,9 +169,9 @@ def test_budgets() -> None:
 
 
 def test_batches_grow_with_the_queue_but_by_its_root() -> None:
-    """40 fixed costs, or the root of twice a fixed cost and what waits, where that is more."""
+    """30 fixed costs, or the root of 32 times a fixed cost and what waits, where that is more."""
     cost = CostModel(1e-3, 1e-3)
-    for waiting, expected in ((30, 30), (200, 40), (3200, 80), (20000, 200)):
+    for waiting, expected in ((20, 20), (200, 80), (3200, 320), (20000, 800)):
         scheduler = Scheduler(cost, max_requests=100000, max_tokens=10**9)
         for request in range(waiting):
             scheduler.add(request, 1, 0.0)
