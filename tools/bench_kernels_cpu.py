@@ -5,8 +5,8 @@
         --backends avx512,avx512_bf16:bfloat16,avx512_vnni:int8 --threads 1 --markdown kernels.md
 
 Products have 512 rows, or one row and weights that no cache holds. The peak is that of a loop of
-independent multiply-adds in registers, the rate of reading that of a loop over 160 MiB; both are
-the best of several turns. A product's figure is the median of the rounds of several runs, in turns.
+independent multiply-adds in registers, the rate of reading that of a loop over 160 MiB. All figures
+are medians of several turns and runs.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 
 
 def measure(program: Path, backend: str, threads: int, runs: int) -> dict[str, Any]:
-    """One backend's figures: the best peak, and the median rates of its products."""
+    """One backend's figures: medians over the runs."""
     command = [str(program), backend, str(threads)]
     found = [json.loads(subprocess.check_output(command, text=True)) for _ in range(runs)]
     rates = zip(*(run["products"] for run in found), strict=True)
     return {
         "backend": backend,
-        "peak": max(run["peak"] for run in found),
-        "read": max(run["read"] for run in found),
+        "peak": statistics.median(run["peak"] for run in found),
+        "read": statistics.median(run["read"] for run in found),
         "products": [
             {**same[0], "rate": statistics.median(each["rate"] for each in same)} for same in rates
         ],

@@ -20,19 +20,19 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The best of some turns of `body` on all threads, in seconds: what stands in the way of a peak is
-// no part of it.
-double best_seconds(int threads, const std::function<void()>& body) {
-  double best = 1e9;
+// The median of some turns of `body` on all threads, in seconds, as products are timed too.
+double median_seconds(int threads, const std::function<void()>& body) {
+  std::vector<double> turns;
   for (int turn = 0; turn < 7; ++turn) {
     const auto begin = Clock::now();
     std::vector<std::thread> others;
     for (int i = 1; i < threads; ++i) others.emplace_back(body);
     body();
     for (std::thread& other : others) other.join();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
+    turns.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
   }
-  return best;
+  std::nth_element(turns.begin(), turns.begin() + 3, turns.end());
+  return turns[3];
 }
 
 #if defined(__x86_64__)
@@ -173,7 +173,7 @@ double peak_rate(const std::string& instruction_set, const std::string& weights,
   else
     return 0;
   const double operations = run() * threads;
-  return operations / best_seconds(threads, run);
+  return operations / median_seconds(threads, run);
 #else
   return 0;
 #endif
@@ -190,7 +190,7 @@ double read_rate(int64_t size, int threads) {
   madvise(memory, count * sizeof(uint64_t), MADV_HUGEPAGE);  // a hint; failing is fine
 #endif
   std::fill_n(memory, count, 1);
-  const double seconds = best_seconds(threads, [&] { read_all(memory, count); });
+  const double seconds = median_seconds(threads, [&] { read_all(memory, count); });
   return static_cast<double>(count * sizeof(uint64_t)) * threads / seconds;
 }
 
