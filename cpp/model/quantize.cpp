@@ -29,11 +29,12 @@ Int8Weights QuantizedLinear::view() const {
 std::vector<float> QuantizedLinear::to_float32() const {
   std::vector<float> weight;
   weight.reserve(values.size());
-  const size_t inputs = scales.empty() ? 0 : values.size() / scales.size();
-  for (size_t i = 0; i < values.size(); ++i) {
-    const float value = static_cast<float>(values[i]) * scales[i / inputs];
-    weight.push_back(input_factors.empty() ? value : value * input_factors[i % inputs]);
-  }
+  const auto inputs = static_cast<size_t>(view().inputs);
+  for (size_t n = 0; n < scales.size(); ++n)
+    for (size_t k = 0; k < inputs; ++k) {
+      const float value = static_cast<float>(values[n * inputs + k]) * scales[n];
+      weight.push_back(input_factors.empty() ? value : value * input_factors[k]);
+    }
   return weight;
 }
 
@@ -46,6 +47,7 @@ std::vector<float> smoothing_factors(const float* weight, int64_t outputs, int64
       squares[static_cast<size_t>(k)] += w * w;
     }
   std::vector<float> of_weights;
+  of_weights.reserve(squares.size());
   for (const double sum : squares)
     of_weights.push_back(static_cast<float>(std::sqrt(sum / static_cast<double>(outputs))));
   std::vector<float> of_inputs = sizes;

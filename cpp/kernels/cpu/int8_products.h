@@ -43,7 +43,7 @@ inline Vec to_float(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
 namespace vlt::VLT_KERNELS {
 
 template <>
-constexpr bool kIsQuantized<Four> = true;
+inline constexpr bool kIsQuantized<Four> = true;
 
 template <>
 struct Summation<Four> {

@@ -45,7 +45,7 @@ struct Dequantization {
 template <typename Weight>
 constexpr bool kIsQuantized = false;
 template <>
-constexpr bool kIsQuantized<int8_t> = true;
+inline constexpr bool kIsQuantized<int8_t> = true;
 
 // How products of such inputs add up: the type of a sum, and how many a run has.
 template <typename In>
@@ -73,7 +73,7 @@ struct TileOf {
 };
 using Tile = TileOf<float, float>;
 
-inline Vec dequantized(Vec sum, const Dequantization& d, int row, int column) {
+inline Vec dequantized(Vec sum, const Dequantization& d, int64_t row, int64_t column) {
   const RowRange& r = d.rows[row];
   const Vec rest = broadcast(r.least) * load(d.sums + column);
   return fma(broadcast(r.step), sum, rest) * load(d.scales + column);

@@ -52,6 +52,7 @@ std::vector<double> linear_inputs(const float* in, const LinearWeights& weights)
   const float width = *most - *least;
   const float steps_per_unit = width > 1e-30f ? 255.0f / width : 0.0f;
   std::vector<double> inputs;
+  inputs.reserve(x.size());
   for (const float value : x)
     inputs.push_back(*least + static_cast<double>(width) / 255 *
                                   std::nearbyint((value - *least) * steps_per_unit));
