@@ -420,8 +420,8 @@ def test_a_path_that_is_no_folder_is_refused(folder: Path) -> None:
 
 
 def test_an_unknown_dtype_is_refused(folder: Path) -> None:
-    with pytest.raises(ConversionError, match="'int8', expected one of float32, float16"):
-        converted(folder, dtype="int8")
+    with pytest.raises(ConversionError, match="'int4', expected one of float32, float16"):
+        converted(folder, dtype="int4")
 
 
 def test_the_models_own_weights_are_not_overwritten(folder: Path) -> None:

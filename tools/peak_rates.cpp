@@ -157,7 +157,8 @@ void read_all(const uint64_t* memory, size_t count) {
 
 }  // namespace
 
-double peak_rate(const std::string& instruction_set, const std::string& weights, int threads) {
+double peak_rate([[maybe_unused]] const std::string& instruction_set,
+                 [[maybe_unused]] const std::string& weights, [[maybe_unused]] int threads) {
 #if defined(__x86_64__)
   std::function<double()> run;
   if (instruction_set == "amx_bf16" || instruction_set == "amx_int8")
