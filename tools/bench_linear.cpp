@@ -6,11 +6,11 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "allocator/arena.h"
 #include "kernels/registry.h"
 #include "peak_rates.h"
 
@@ -29,6 +29,21 @@ std::vector<float> random_floats(int64_t count) {
   for (float& value : values) value = normal(generator);
   return values;
 }
+
+// Memory as a session's workspace has it: huge pages where the system gives them.
+class Pages {
+ public:
+  explicit Pages(int64_t floats) : arena_(host_memory()) {
+    memory_ = arena_.acquire(static_cast<uint64_t>(floats) * sizeof(float));
+    if (!memory_) std::abort();
+  }
+  std::byte* bytes() const { return memory_; }
+  float* floats() const { return reinterpret_cast<float*>(memory_); }
+
+ private:
+  Arena arena_;
+  std::byte* memory_;
+};
 
 LinearWeights prepare(const HostBackend& backend, int64_t outputs, int64_t inputs,
                       WeightPool& pool) {
@@ -53,16 +68,15 @@ double seconds_each(const HostBackend& backend, int threads, int64_t rows,
                     const std::vector<LinearWeights>& weights) {
   const int64_t inputs = weights[0].inputs, outputs = weights[0].outputs;
   const int64_t in_stride = backend.row_stride(inputs), out_stride = backend.row_stride(outputs);
-  std::vector<float> in = random_floats(rows * in_stride), out(rows * out_stride);
-  const Matrix input{in.data(), rows, inputs, in_stride};
-  const Matrix output{out.data(), rows, outputs, out_stride};
+  // In the kind of memory that a session's workspace is.
+  const Pages in(rows * in_stride), out(rows * out_stride);
+  const std::vector<float> values = random_floats(rows * in_stride);
+  std::copy(values.begin(), values.end(), in.floats());
+  const Matrix input{in.floats(), rows, inputs, in_stride};
+  const Matrix output{out.floats(), rows, outputs, out_stride};
   const auto stream = backend.create_stream(threads);
   const uint64_t bytes = backend.scratch_bytes(1, 16, 0);
-  // Aligned like a session's workspace.
-  std::vector<std::byte> memory(bytes * static_cast<uint64_t>(threads) + 64);
-  void* scratch = memory.data();
-  size_t room = memory.size();
-  std::align(64, bytes * static_cast<uint64_t>(threads), scratch, room);
+  const Pages scratch(static_cast<int64_t>(bytes) * threads / int64_t{sizeof(float)} + 1);
   const double operations = 2.0 * static_cast<double>(rows * outputs * inputs);
   const int turns = std::max(
       1, static_cast<int>(2e9 * threads / operations / static_cast<double>(weights.size())));
@@ -70,8 +84,7 @@ double seconds_each(const HostBackend& backend, int threads, int64_t rows,
   for (int round = 0; round < 9; ++round) {
     const auto begin = std::chrono::steady_clock::now();
     stream->run(
-        Stream::Mode::kTogether, threads, static_cast<std::byte*>(scratch), bytes,
-        [] { return false; },
+        Stream::Mode::kTogether, threads, scratch.bytes(), bytes, [] { return false; },
         [&](int, Operations& operations_) {
           for (int turn = 0; turn < turns; ++turn)
             for (const LinearWeights& each : weights)

@@ -8,8 +8,10 @@
 // Mapping    k blocks → panels → strips of 32 rows. Four tiles of sums, of 2 × 2 of rows × columns,
 //            or where only 16 rows are left 1 × 4 of two panels. A product takes 16 cycles and its
 //            result 52, so four have to be under way.
-// Roofline   16 · 16 · 32 multiply-adds in 16 cycles, 16 times AVX-512 in float32; 64 for int8. A
-//            panel's block of k, 32 KiB, stays in L1 while the strips pass over it.
+// Roofline   16 · 16 · 32 multiply-adds in 16 cycles, 16 times AVX-512 in float32; 64 for int8.
+//            Rows and panels come from L2, which is good for three quarters of that; from behind L2
+//            it would be a sixth (Sapphire Rapids, 27 GB/s a core). So a block of rows is as large
+//            as L2 allows, and the next panel is fetched while tiles multiply.
 // Numerics   A sum runs over a block of k in order, whatever tile it is in, and lies in `out` between
 //            blocks, as float32 or int32. Rows behind the last are computed from whatever lies
 //            there, and not kept.
@@ -28,7 +30,7 @@ constexpr int64_t kTileBytes = 64;  // of a tile's row, the most there is
 // 32 columns of 4 bytes: two tiles side by side.
 constexpr int64_t kPanelRowBytes = 2 * kTileBytes;
 static_assert(kPanelWidth * 4 == kPanelRowBytes);
-constexpr int64_t kAmxBlockBytes = 1024;  // of a row of inputs: 16 tiles, 32 KiB of a panel
+constexpr int64_t kAmxBlockBytes = 1536;  // of a row of inputs: 24 tiles, 48 KiB of a panel
 
 // Numbers of tiles have to be literals: 0 … 3 are sums, 4 and 5 inputs, 6 and 7 weights.
 struct alignas(64) TileConfig {
@@ -55,7 +57,8 @@ class RoundedRows {
   static constexpr int64_t kBlock = kAmxBlockBytes / int64_t{sizeof(uint16_t)};
   // A cache line more than a block: rows a multiple of 1 KiB apart would share cache sets.
   static constexpr int64_t kStride = kAmxBlockBytes + 64;
-  static constexpr int64_t kRows = (kMostBlockRows + kTileRows - 1) / kTileRows * kTileRows;
+  static constexpr int64_t kRows = kMostTileBlockRows;
+  static_assert(kRows % kTileRows == 0);
   static constexpr int64_t kBytes = kRows * kStride;
 
   explicit RoundedRows(void* scratch) : bytes_(static_cast<uint8_t*>(scratch)) {}
@@ -109,7 +112,7 @@ struct Bfloat16Tiles {
 
 // Products of inputs 0 … 255 with int8, in int32: vectors are of these where they are called Vec.
 struct Int8Tiles {
-  using Rows = QuantizedBytes<kAmxBlockBytes>;
+  using Rows = QuantizedBytes<kAmxBlockBytes, kMostTileBlockRows>;
   static constexpr int64_t kElementBytes = 1;
 
   static void multiply_all() {
@@ -159,11 +162,15 @@ inline void clear_sums() {
   _tile_zero(3);
 }
 
+struct FetchNothing {
+  void operator()(int64_t) const {}
+};
+
 // sums [32, 32] = 32 rows of inputs · a panel; rows of inputs are input_stride bytes apart, rows of
-// sums sum_stride numbers.
-template <typename Tiles>
+// sums sum_stride numbers. `fetch` is called in every step, for what will be needed later.
+template <typename Tiles, typename Fetch = FetchNothing>
 inline void multiply_2x2(const uint8_t* inputs, int64_t input_stride, const uint8_t* panel,
-                         int64_t steps, float* sums, int64_t sum_stride) {
+                         int64_t steps, float* sums, int64_t sum_stride, const Fetch& fetch = {}) {
   const uint8_t* below = inputs + kTileRows * input_stride;
   clear_sums();
   for (int64_t step = 0; step < steps; ++step) {
@@ -173,6 +180,7 @@ inline void multiply_2x2(const uint8_t* inputs, int64_t input_stride, const uint
     _tile_loadd(6, weights, kPanelRowBytes);
     _tile_loadd(7, weights + kTileBytes, kPanelRowBytes);
     Tiles::multiply_all();
+    fetch(step);
   }
   const int64_t bytes = sum_stride * int64_t{sizeof(float)};
   _tile_stored(0, sums, bytes);
@@ -210,6 +218,44 @@ struct SumsPlace {
   bool first, last;  // block of k
 };
 
+// What a strip fetches while it multiplies: its share of the next panel, and what finish_sums will
+// read of `out` and of the residual.
+class FetchForLater {
+ public:
+  FetchForLater(const LinearBlock& b, const SumsPlace& place) : place_(place) {
+    if (!place.first) out_ = b.out + place.row * b.out_stride + place.column;
+    if (place.last && b.residual)
+      residual_ = b.residual + place.row * b.residual_stride + place.column;
+    out_stride_ = b.out_stride;
+    residual_stride_ = b.residual_stride;
+  }
+  void take_weights(const uint8_t* begin, int64_t lines_a_step) {
+    weights_ = begin;
+    lines_ = lines_a_step;
+  }
+  void operator()(int64_t step) const {
+    for (int64_t i = step * lines_; i < (step + 1) * lines_; ++i)
+      _mm_prefetch(weights_ + i * 64, _MM_HINT_T1);
+    for (int64_t row = 2 * step; row < 2 * step + 2 && row < place_.rows; ++row) {
+      if (out_) fetch_row(out_ + row * out_stride_);
+      if (residual_) fetch_row(residual_ + row * residual_stride_);
+    }
+  }
+
+ private:
+  static void fetch_row(const float* row) {
+    _mm_prefetch(row, _MM_HINT_T0);
+    _mm_prefetch(row + 16, _MM_HINT_T0);
+  }
+
+  const SumsPlace& place_;
+  const uint8_t* weights_ = nullptr;
+  int64_t lines_ = 0;
+  const float* out_ = nullptr;
+  const float* residual_ = nullptr;
+  int64_t out_stride_, residual_stride_;
+};
+
 // out += sums, or out = sums in the first block of k; after the last one also the rest of linear.
 template <typename Tiles>
 inline void finish_sums(const LinearBlock& b, const AmxScratch<Tiles>& scratch, int64_t stride,
@@ -240,6 +286,9 @@ inline void linear_tiles(const LinearBlock& b) {
   const auto steps_of = [](int64_t inputs) { return (inputs + kTileInputs - 1) / kTileInputs; };
   AmxScratch<Tiles> scratch(b.scratch);
   const auto* panels = static_cast<const uint8_t*>(b.panels);
+  // All strips together fetch a panel's block, 32 lines a step.
+  const int64_t strips = (b.row_end - b.row_begin + 2 * kTileRows - 1) / (2 * kTileRows);
+  const int64_t lines_a_step = (32 + strips - 1) / strips;
   const int64_t panel_stride = steps_of(b.inputs) * kTileRows * kPanelRowBytes;
   configure_tiles();
   for (int64_t k = 0; k < b.inputs; k += kBlock) {
@@ -255,13 +304,18 @@ inline void linear_tiles(const LinearBlock& b) {
       const int64_t column = panel * kPanelWidth;
       const uint8_t* weights =
           panels + panel * panel_stride + k / kTileInputs * kTileRows * kPanelRowBytes;
+      // Behind the last panel of all there is nothing, which may be fetched too.
+      const uint8_t* next = weights + panel_stride;
       int64_t row = b.row_begin;
       for (; b.row_end - row > kTileRows; row += 2 * kTileRows) {
-        multiply_2x2<Tiles>(scratch.rows.row(row - b.row_begin), Tiles::Rows::kStride, weights,
-                            steps, scratch.sums, kPanelWidth);
         const int64_t rows = b.row_end - row < 2 * kTileRows ? b.row_end - row : 2 * kTileRows;
-        finish_sums(b, scratch, kPanelWidth,
-                    {row, rows, column, cols_of(column, kPanelWidth), first, last});
+        const SumsPlace place{row, rows, column, cols_of(column, kPanelWidth), first, last};
+        FetchForLater fetch(b, place);
+        fetch.take_weights(next, lines_a_step);
+        next += steps * lines_a_step * 64;
+        multiply_2x2<Tiles>(scratch.rows.row(row - b.row_begin), Tiles::Rows::kStride, weights,
+                            steps, scratch.sums, kPanelWidth, fetch);
+        finish_sums(b, scratch, kPanelWidth, place);
       }
       // What is left of the rows takes two panels at a time: this one and the one behind it.
       if (row >= b.row_end || (panel - b.panel_begin) % 2 != 0) continue;

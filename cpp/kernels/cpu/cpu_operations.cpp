@@ -136,7 +136,7 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
   b.panel_begin = my_panels.begin;
   b.panel_end = my_panels.end;
   b.activation = activation;
-  const int64_t blocks = divide_up(rows.end - rows.begin, kMostBlockRows);
+  const int64_t blocks = divide_up(rows.end - rows.begin, kernel.most_rows);
   for (int64_t i = 0; i < blocks; ++i) {
     const Range block = share(rows.end - rows.begin, static_cast<int>(i), static_cast<int>(blocks));
     b.row_begin = rows.begin + block.begin;

@@ -34,17 +34,20 @@ struct LinearBlock {
   const float* sums;           // [N] of a column's numbers, padded likewise
 };
 
-// The most rows of a block: 252 = 18 strips of 14. With K = 768 they are 756 KiB, so inputs, outputs
-// and the norm that follows stay in a 1 MiB L2.
-constexpr int64_t kMostBlockRows = 252;
+// The most rows of a block: 266 = 19 strips of 14. With K = 768 they are 798 KiB, so inputs, outputs
+// and the norm that follows stay in a 1 MiB L2. Tiles are done with so few rows before the next
+// weights have come from L3; the processors that have them have 2 MiB.
+constexpr int64_t kMostBlockRows = 266;
+constexpr int64_t kMostTileBlockRows = 512;
 
 // A way to multiply: its weights are panels [ceil(N / panel_width), K' / group, panel_width, group]
 // of `bytes` a number, where K' is K or the next multiple of `inputs`; zeros past N and K.
 struct LinearKernel {
   void (*run)(const LinearBlock&);
-  int64_t bytes;   // of a weight: 4 for float32, 2 for bfloat16, 1 for int8
-  int64_t group;   // how many k's of a column lie side by side
-  int64_t inputs;  // how many k's it takes at a time; a multiple of group
+  int64_t bytes;      // of a weight: 4 for float32, 2 for bfloat16, 1 for int8
+  int64_t group;      // how many k's of a column lie side by side
+  int64_t inputs;     // how many k's it takes at a time; a multiple of group
+  int64_t most_rows;  // of a block
   int64_t scratch_bytes;
 };
 

@@ -12,10 +12,12 @@ using VLT_KERNELS::AmxScratch, VLT_KERNELS::Bfloat16Tiles, VLT_KERNELS::Int8Tile
 
 }  // namespace
 
-const LinearKernel kAmxBfloat16Linear = {VLT_KERNELS::linear_tiles<Bfloat16Tiles>, 2, 2, 32,
-                                         AmxScratch<Bfloat16Tiles>::kBytes};
-const LinearKernel kAmxInt8Linear = {VLT_KERNELS::linear_tiles<Int8Tiles>, 1, 4, 64,
-                                     AmxScratch<Int8Tiles>::kBytes};
+const LinearKernel kAmxBfloat16Linear = {
+    VLT_KERNELS::linear_tiles<Bfloat16Tiles>, 2, 2, 32, kMostTileBlockRows,
+    AmxScratch<Bfloat16Tiles>::kBytes};
+const LinearKernel kAmxInt8Linear = {
+    VLT_KERNELS::linear_tiles<Int8Tiles>, 1, 4, 64, kMostTileBlockRows,
+    AmxScratch<Int8Tiles>::kBytes};
 const AttentionKernel kAmxBfloat16Attention = VLT_KERNELS::kAttention<VLT_KERNELS::TileProducts>;
 
 }  // namespace vlt

@@ -6,7 +6,7 @@
 
 namespace vlt {
 
-const LinearKernel kAvx512VnniLinear = {VLT_KERNELS::linear_fours, 1, 4, 4,
-                                        VLT_KERNELS::FourInputs::kScratchBytes};
+const LinearKernel kAvx512VnniLinear = {
+    VLT_KERNELS::linear_fours, 1, 4, 4, kMostBlockRows, VLT_KERNELS::FourInputs::kScratchBytes};
 
 }  // namespace vlt
