@@ -145,6 +145,11 @@ inline void linear_with(const LinearBlock& b) {
         tile.out = b.out + row * b.out_stride + column;
         tile.out_stride = b.out_stride;
         tile.accumulate = k > 0;
+        // Each strip fetches its part of the next panels. Where there is one strip only, nothing is
+        // reused, and the processor's own prefetching is enough.
+        if (strips.count > 1)
+          tile.ahead = tile.panels +
+                       group * (panel_stride + tile.inputs * kPanelWidth * strip / strips.count);
         tile.bias = last ? b.bias + column : nullptr;
         tile.residual =
             last && b.residual ? b.residual + row * b.residual_stride + column : nullptr;

@@ -27,6 +27,8 @@ constexpr int kPanelWidth = kPanelVectors * Vec::kLanes;
 // The most for which accumulators, a row of the panel and one input fit the registers.
 constexpr int kStripRows = (Vec::kRegisters - kPanelVectors - 1) / kPanelVectors;
 
+constexpr int64_t kCacheLine = 64;
+
 inline int64_t num_panels(int64_t cols) { return (cols + kPanelWidth - 1) / kPanelWidth; }
 
 // One running sum of K products errs by about √(K/2) roundings, sums of 128 by √64 at most plus a
@@ -70,6 +72,7 @@ struct TileOf {
   const float* residual;  // or null
   int64_t residual_stride;
   Dequantization dequantization{};  // where kIsQuantized<Weight>
+  const void* ahead = nullptr;      // what to fetch into L2 meanwhile, a line with every k; or null
 };
 using Tile = TileOf<float, float>;
 
@@ -84,6 +87,7 @@ template <int M, int V, typename In, typename Weight>
 inline void micro_gemm(const TileOf<In, Weight>& t) {
   using Sums = Summation<In>;
   const Weight* panel = t.panels;
+  const char* ahead = static_cast<const char*>(t.ahead ? t.ahead : t.panels);
   bool have_total = t.accumulate;
   for (int64_t begin = 0;; begin += Sums::kLength) {
     const bool last = begin + Sums::kLength >= t.inputs;
@@ -94,7 +98,8 @@ inline void micro_gemm(const TileOf<In, Weight>& t) {
 #pragma GCC unroll 16
       for (int j = 0; j < V; ++j) sum[i][j] = Sums::none();
 
-    for (int64_t k = begin; k < end; ++k, panel += kPanelWidth) {
+    for (int64_t k = begin; k < end; ++k, panel += kPanelWidth, ahead += kCacheLine) {
+      __builtin_prefetch(ahead, 0, 2);
       const auto column = [&](int j) {
         return load(panel + (j / kPanelVectors) * t.panel_stride +
                     (j % kPanelVectors) * Vec::kLanes);
