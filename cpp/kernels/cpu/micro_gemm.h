@@ -99,7 +99,8 @@ inline void micro_gemm(const TileOf<In, Weight>& t) {
       for (int j = 0; j < V; ++j) sum[i][j] = Sums::none();
 
     for (int64_t k = begin; k < end; ++k, panel += kPanelWidth, ahead += kCacheLine) {
-      __builtin_prefetch(ahead, 0, 2);
+      // Several panels at once are for a few rows that are all there is: see linear.h.
+      if constexpr (V == kPanelVectors) __builtin_prefetch(ahead, 0, 2);
       const auto column = [&](int j) {
         return load(panel + (j / kPanelVectors) * t.panel_stride +
                     (j % kPanelVectors) * Vec::kLanes);
