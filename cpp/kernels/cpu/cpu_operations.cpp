@@ -74,15 +74,18 @@ void CpuOperations::embed_layernorm(const Sequences& sequences, const EmbeddingT
   wait_for_others();
 }
 
-int CpuOperations::row_splits(int64_t rows, int64_t panels) const {
+// Few splits read weights once and every row's inputs often, many splits the other way round.
+int CpuOperations::row_splits(const LinearKernel& kernel, int64_t rows, int64_t panels) const {
   int best = 1;
   int64_t best_cost = 0;
   for (int splits = 1; splits <= size_; ++splits) {
     if (size_ % splits != 0) continue;
     const int64_t my_rows = divide_up(rows, splits);
+    const int64_t my_panels = divide_up(panels, size_ / splits);
     const int64_t strips = divide_up(my_rows, kernels_.strip_rows);
     // A strip costs its rows, and about as much as two rows for streaming the panel past it.
-    const int64_t cost = (my_rows + 2 * strips) * divide_up(panels, size_ / splits);
+    const int64_t cost =
+        (my_rows + 2 * strips + kernel.rows_a_panel) * my_panels + kernel.panels_a_row * my_rows;
     if (splits == 1 || cost < best_cost) {
       best = splits;
       best_cost = cost;
@@ -112,12 +115,12 @@ void CpuOperations::linear_rows(const Matrix& in, const LinearWeights& weights,
                                 Activation activation, const Matrix* residual,
                                 const NormWeights* norm, const Matrix& out) {
   const int64_t panels = divide_up(weights.outputs, kernels_.panel_width);
-  const int row_parts = row_splits(in.rows, panels);
+  const LinearKernel& kernel = weights.scales ? *linear_int8_ : linear_;
+  const int row_parts = row_splits(kernel, in.rows, panels);
   const int panel_parts = size_ / row_parts;
   const Range rows = share(in.rows, rank_ / panel_parts, row_parts);
   const Range my_panels = share(panels, rank_ % panel_parts, panel_parts);
 
-  const LinearKernel& kernel = weights.scales ? *linear_int8_ : linear_;
   LinearBlock b;
   b.input_factors = weights.input_factors;
   b.scales = weights.scales;

@@ -64,7 +64,7 @@ class CpuOperations final : public Operations {
   const void* table_row(const void* table, int64_t element) const;
   void wait_for_others();
   // How many ways to split the rows of a product; the panels are split over the other workers.
-  int row_splits(int64_t rows, int64_t panels) const;
+  int row_splits(const LinearKernel& kernel, int64_t rows, int64_t panels) const;
   void linear_rows(const Matrix& in, const LinearWeights& weights, Activation activation,
                    const Matrix* residual, const NormWeights* norm, const Matrix& out);
   void norm_rows(const Matrix& in, const Matrix* residual, const NormWeights& norm,

@@ -44,11 +44,15 @@ constexpr int64_t kMostTileBlockRows = 512;
 // of `bytes` a number, where K' is K or the next multiple of `inputs`; zeros past N and K.
 struct LinearKernel {
   void (*run)(const LinearBlock&);
-  int64_t bytes;      // of a weight: 4 for float32, 2 for bfloat16, 1 for int8
-  int64_t group;      // how many k's of a column lie side by side
-  int64_t inputs;     // how many k's it takes at a time; a multiple of group
-  int64_t most_rows;  // of a block
-  int64_t scratch_bytes;
+  int64_t bytes;                       // of a weight: 4 for float32, 2 for bfloat16, 1 for int8
+  int64_t group = 1;                   // how many k's of a column lie side by side
+  int64_t inputs = 1;                  // how many k's it takes at a time; a multiple of group
+  int64_t most_rows = kMostBlockRows;  // of a block
+  // What reading a panel costs, in products of a row with one; and what it costs to read a row of
+  // inputs and to make of it what is multiplied. Both come from L3, at about 10 bytes a cycle.
+  int64_t rows_a_panel = 12;
+  int64_t panels_a_row = 1;
+  int64_t scratch_bytes = 0;
 };
 
 // out [rows, cols] = (x - mean) / sqrt(variance + epsilon) · weight + bias, where x = in + residual;

@@ -13,11 +13,25 @@ using VLT_KERNELS::AmxScratch, VLT_KERNELS::Bfloat16Tiles, VLT_KERNELS::Int8Tile
 }  // namespace
 
 const LinearKernel kAmxBfloat16Linear = {
-    VLT_KERNELS::linear_tiles<Bfloat16Tiles>, 2, 2, 32, kMostTileBlockRows,
-    AmxScratch<Bfloat16Tiles>::kBytes};
+    .run = VLT_KERNELS::linear_tiles<Bfloat16Tiles>,
+    .bytes = 2,
+    .group = 2,
+    .inputs = 32,
+    .most_rows = kMostTileBlockRows,
+    .rows_a_panel = 100,
+    .panels_a_row = 18,
+    .scratch_bytes = AmxScratch<Bfloat16Tiles>::kBytes,
+};
 const LinearKernel kAmxInt8Linear = {
-    VLT_KERNELS::linear_tiles<Int8Tiles>, 1, 4, 64, kMostTileBlockRows,
-    AmxScratch<Int8Tiles>::kBytes};
+    .run = VLT_KERNELS::linear_tiles<Int8Tiles>,
+    .bytes = 1,
+    .group = 4,
+    .inputs = 64,
+    .most_rows = kMostTileBlockRows,
+    .rows_a_panel = 100,
+    .panels_a_row = 40,
+    .scratch_bytes = AmxScratch<Int8Tiles>::kBytes,
+};
 const AttentionKernel kAmxBfloat16Attention = VLT_KERNELS::kAttention<VLT_KERNELS::TileProducts>;
 
 }  // namespace vlt

@@ -8,7 +8,12 @@
 namespace vlt {
 
 const LinearKernel kAvx512Bfloat16Linear = {
-    VLT_KERNELS::linear_pairs, 2, 2, 2, kMostBlockRows, VLT_KERNELS::PairedInputs::kScratchBytes};
+    .run = VLT_KERNELS::linear_pairs,
+    .bytes = 2,
+    .group = 2,
+    .inputs = 2,
+    .scratch_bytes = VLT_KERNELS::PairedInputs::kScratchBytes,
+};
 const AttentionKernel kAvx512Bfloat16Attention = VLT_KERNELS::kAttention<VLT_KERNELS::PairProducts>;
 
 }  // namespace vlt

@@ -7,6 +7,12 @@
 namespace vlt {
 
 const LinearKernel kAvx512VnniLinear = {
-    VLT_KERNELS::linear_fours, 1, 4, 4, kMostBlockRows, VLT_KERNELS::FourInputs::kScratchBytes};
+    .run = VLT_KERNELS::linear_fours,
+    .bytes = 1,
+    .group = 4,
+    .inputs = 4,
+    .panels_a_row = 3,
+    .scratch_bytes = VLT_KERNELS::FourInputs::kScratchBytes,
+};
 
 }  // namespace vlt
