@@ -5,21 +5,30 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import peers
+
+Finish: TypeAlias = Callable[[peers.PaddedBatch, peers.Array], object]
 
 BATCH = 32  # sentence-transformers' default
 
 
 class RunningPeer:
-    """A peer on a number of threads, and where it can, as many instances on one thread each."""
+    """A peer on a number of threads, and where it can, as many instances on one thread each.
 
-    def __init__(self, name: str, model: peers.Model, threads: int) -> None:
+    `finish` is what to do with a batch's states, if anything.
+    """
+
+    def __init__(
+        self, name: str, model: peers.Model, threads: int, finish: Finish | None = None
+    ) -> None:
         make = peers.load(name)
         spreads = threads > 1 and peers.PEERS[name].spreads
         self.name = name
         self.forward = make(model, threads)
         self._instances = [make(model, 1) for _ in range(threads)] if spreads else []
+        self._finish = finish
         self._pool = ThreadPoolExecutor(threads)
 
     def modes(self, sequences: list[peers.Ids]) -> dict[str, Callable[[], None]]:
@@ -35,7 +44,12 @@ class RunningPeer:
 
     def _run(self, batches: list[peers.PaddedBatch]) -> None:
         for batch in batches:
-            self.forward(batch)
+            self._take(self.forward, batch)
+
+    def _take(self, forward: peers.Forward, batch: peers.PaddedBatch) -> None:
+        states = forward(batch)
+        if self._finish:
+            self._finish(batch, states)
 
     def _spread(self, batches: list[peers.PaddedBatch]) -> None:
         """Instances take the next sequence, longest first, whenever they are free."""
@@ -49,7 +63,7 @@ class RunningPeer:
                     batch = todo.get_nowait()
                 except queue.Empty:
                     return
-                forward(batch)
+                self._take(forward, batch)
 
         for done in [self._pool.submit(work, instance) for instance in self._instances]:
             done.result()

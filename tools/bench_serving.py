@@ -30,6 +30,7 @@ import numpy as np
 from make_workloads import PATH as WORKLOADS
 from serving_load import Load, closed_loop, open_loop, requests_of
 from serving_process import Server, running
+from workload_texts import make_texts
 
 import vlt
 
@@ -49,27 +50,6 @@ PARTS = """\
 OVERLOADED = """\
 | requests/s before | asked/s | answered/s | 429/s | others | p50 ms | p99 ms | resident MB |
 |---:|---:|---:|---:|---:|---:|---:|---|"""
-
-
-def make_texts(encoder: vlt.Encoder, words: list[str], workload: str) -> list[str]:
-    """Texts of the workload's lengths in tokens, of words that are one token each.
-
-    Those longer than the model's longest input are cut to it by every server alike.
-    """
-    lengths = json.loads(WORKLOADS.read_text("utf-8"))[workload]["lengths"]
-    rng = np.random.default_rng(1)
-    texts = [" ".join(rng.choice(words, max(length - 2, 1))) for length in lengths]
-    for text, length in zip(texts, lengths, strict=True):
-        tokens = len(encoder.tokenize(text))
-        if tokens != min(max(length, 3), encoder.max_seq_length):
-            raise RuntimeError(f"{text!r} has {tokens} tokens, not {length}")
-    return texts
-
-
-def whole_words(folder: Path) -> list[str]:
-    """Words of the vocabulary that the tokenizer leaves whole."""
-    vocabulary = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
-    return [word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2]
 
 
 def encode_rate(encoder: vlt.Encoder, texts: list[str], seconds: float) -> float:
@@ -213,7 +193,6 @@ def main() -> None:
     for name, value in bench_setting.read(options.threads, "float32", []).items():
         print(f"{name}: {value}")
     print(f"date: {time.strftime('%Y-%m-%d')}")
-    words = whole_words(options.model)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         weights = vlt.convert(options.model, Path(folder) / "weights.bin")
         device, threads = options.device, options.threads
@@ -232,7 +211,8 @@ def main() -> None:
             name, path, command = peer.split(maxsplit=2)
             servers.append(stack.enter_context(running(name, path, command)))
         for workload in options.workloads.split(","):
-            texts = make_texts(encoder, words, workload)
+            lengths = json.loads(WORKLOADS.read_text("utf-8"))[workload]["lengths"]
+            texts = make_texts(encoder, options.model, lengths)
             print(f"\n{workload}\n")
             if options.rate:
                 bench_rate(servers[0], texts, options.seconds, options.rate)
