@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .outputs import OutputName
+    from .scheduling import Scheduler
     from .serving.engine import BatchRecord
-    from .serving.policy import Scheduler
     from .weights_source import Source
 
     Text = str | tuple[str, str]
@@ -50,7 +50,7 @@ class AsyncEncoder:
         Where the weights are, and a worker each: "cpu", "cuda:0", "cuda:1"; see `TextEncoder`.
     dtype, num_threads, workspace_limit, max_length
         As for `Encoder`.
-    scheduler : vlt.serving.policy.Scheduler, optional
+    scheduler : vlt.scheduling.Scheduler, optional
         Chooses the batches, instead of the one that `settings` ask for.
     observe : callable, optional
         Called with a `vlt.serving.engine.BatchRecord` of each batch, in a worker's thread.

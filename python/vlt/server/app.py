@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from vlt.serving.policy import Scheduler
+    from vlt.scheduling import Scheduler
     from vlt.serving.settings import EngineSettings
     from vlt.text_encoder import TextEncoder
 

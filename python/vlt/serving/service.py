@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vlt.outputs import OutputName
+    from vlt.scheduling import Scheduler
     from vlt.text_encoder import TextEncoder
 
-    from .policy import Scheduler
     from .preparing import Item
     from .settings import EngineSettings
     from .ticket import Inputs, Ticket
