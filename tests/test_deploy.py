@@ -308,6 +308,11 @@ def test_what_is_mounted_is_there() -> None:
     assert COMPOSE["services"]["vlt"]["build"]["dockerfile"] == "deploy/Dockerfile"
 
 
+def test_no_key_is_no_key() -> None:
+    """An empty one would be asked for; without a value compose passes on what the shell has."""
+    assert COMPOSE["services"]["vlt"]["environment"] == {"VLT_API_KEY": None}
+
+
 def test_images_are_pinned() -> None:
     images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M)
     images += [COMPOSE["services"][name]["image"] for name in ("prometheus", "grafana")]

@@ -82,13 +82,8 @@ class EncoderReplica:
             **settings,
         )
         self._service = self._encoder._service
-        self._warm_up()
+        self._service.settings.warm_up(self._encoder.encoder)
         self._app = create_app(state_of(self._service, options, metrics))
-
-    def _warm_up(self) -> None:
-        encoder, settings = self._encoder.encoder, self._service.settings
-        tokens = settings.batch_tokens(encoder)
-        encoder.warm_up(tokens, min(tokens, settings.max_batch_requests), encoder.max_seq_length)
 
     async def __call__(self, request: Request) -> Response:
         """Answer over HTTP, on the routes of `vlt serve` below the deployment's prefix."""
