@@ -15,6 +15,7 @@ from loop_goes_on import result_while_the_loop_goes_on
 from tiny_model import PROMPTS
 
 import vlt
+from vlt.serving.engine import BatchRecord
 
 TEXTS = ["a man is running", "the quick red machine", "", "banana", "the river under the world"]
 
@@ -211,3 +212,13 @@ def test_a_closed_encoder_says_so(tiny_weights: Path) -> None:
         asyncio.run(encoder.run([[7]]))
     with pytest.raises(vlt.ClosedError):
         asyncio.run(encoder.encode("a"))
+
+
+def test_an_observer_is_told_of_each_batch(tiny_encoder: vlt.Encoder) -> None:
+    records: list[BatchRecord] = []
+    encoder = open_async(tiny_encoder, observe=records.append)
+    do(encoder, encoder.encode(TEXTS), encoder.encode("banana"))
+    tokens = sum(map(len, tiny_encoder.tokenize([*TEXTS, "banana"])))
+    assert sum(record.num_sequences for record in records) == len(TEXTS) + 1
+    assert sum(record.num_tokens for record in records) == tokens
+    assert all(record.seconds > 0 and record.error is None for record in records)

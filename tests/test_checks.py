@@ -82,8 +82,8 @@ FORBIDDEN = [
     ("python/vlt/packing.py", "import sklearn", "but for modules of integrations/"),
     ("python/vlt/integrations/portable.py", "import sklearn", "but for modules of integrations/"),
     ("python/vlt/integrations/sklearn.py", "import pandas", "but for modules of integrations/"),
-    ("python/vlt/serving/engine.py", "import starlette", "and of server/"),
-    ("python/vlt/server/app.py", "import fastapi", "and of server/"),
+    ("python/vlt/serving/engine.py", "import starlette", "and server/"),
+    ("python/vlt/server/app.py", "import fastapi", "and server/"),
 ]
 
 

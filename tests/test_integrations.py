@@ -25,8 +25,8 @@ MODULES = [
 def test_vlt_loads_none_of_them() -> None:
     code = (
         "import sys, vlt, vlt.cli, vlt.converter; "
-        "print([name for name in ('vlt.integrations', 'langchain_core', 'llama_index', 'pydantic', "
-        "'sklearn') if name in sys.modules])"
+        "print([name for name in ('vlt.integrations', 'vlt.ray', 'langchain_core', 'llama_index', "
+        "'pydantic', 'ray', 'sklearn') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

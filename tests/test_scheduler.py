@@ -227,3 +227,53 @@ def test_errors_name_the_value_and_change_nothing() -> None:
 def test_wrong_options(options: dict[str, object], words: str) -> None:
     with pytest.raises(vlt.InvalidArgumentError, match=words):
         Scheduler(COST, **options)  # type: ignore[arg-type]
+
+
+# ---- Random arrivals, and clients that always ask again ------------------------------------------
+
+
+def first_of_two(crowds: list[int]) -> str:
+    """Who goes first after batches with so many requests there, one of each batch answered."""
+    scheduler = Scheduler(COST, max_requests=1, max_wait=MAX_WAIT)
+    number = 0
+    for crowd in crowds:
+        while scheduler.num_waiting < crowd:
+            scheduler.add(number, 100 if number % 2 else 400, now=0.0)
+            number += 1
+        scheduler.next_batch(0.0)
+    waiting = scheduler.num_waiting
+    scheduler.add(-1, 400, now=1.0)
+    scheduler.add(-2, 10, now=1.01)
+    order = [scheduler.next_batch(2.0)[0] for _ in range(waiting + 2)]
+    return "short" if order.index(-2) < order.index(-1) else "older"
+
+
+def test_short_ones_go_first_where_arrivals_are_random() -> None:
+    assert first_of_two([]) == "short"  # nothing is known
+    assert first_of_two([1, 9, 30, 12, 2, 20, 5, 1, 15, 40] * 4) == "short"
+    assert first_of_two([1, 2, 1, 1, 3, 2, 1, 1] * 5) == "short"  # few, and so few differences
+
+
+def test_the_oldest_goes_first_where_the_crowd_stays_the_same() -> None:
+    """Clients that always ask: whoever goes earlier makes others wait as much longer."""
+    assert first_of_two([30] * 40) == "older"
+    assert first_of_two([30, 31, 29, 32] * 10) == "older"
+
+
+def test_all_go_at_once_where_the_crowd_stays_the_same() -> None:
+    """Whoever is left behind waits for a whole batch more."""
+
+    def batch_of(policy: str, crowds: list[int]) -> int:
+        scheduler = Scheduler(COST, policy=policy)
+        number = size = 0
+        for crowd in crowds:
+            while scheduler.num_waiting < crowd:
+                scheduler.add(number, 300, now=0.0)
+                number += 1
+            size = len(scheduler.next_batch(0.0))
+        return size
+
+    steady = [40] * 40
+    assert batch_of("latency", steady) == batch_of("fifo", steady) == 40
+    changing = [4, 12, 40, 20, 8, 60, 1, 30] * 5 + [40]
+    assert batch_of("latency", changing) < batch_of("fifo", changing) == 40

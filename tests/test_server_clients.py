@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -110,6 +111,24 @@ def test_langchains_openai_embeddings(server: RunningServer, expected: bytes) ->
     )
     assert bits(embeddings.embed_documents(TEXTS)) == expected
     assert bits(embeddings.embed_query(TEXTS[0])) == expected[: len(expected) // 4]
+
+
+def test_llama_indexes_openai_like_embeddings(
+    server: RunningServer, expected: bytes, tiny_encoder: vlt.Encoder
+) -> None:
+    package = pytest.importorskip("llama_index.embeddings.openai_like")
+    embeddings = package.OpenAILikeEmbedding(
+        model_name="tiny", api_base=f"{server.url}/v1", api_key=KEY, embed_batch_size=3
+    )
+    assert bits(embeddings.get_text_embedding_batch(TEXTS)) == expected
+    first = expected[: len(expected) // len(TEXTS)]
+    assert bits(embeddings.get_query_embedding(TEXTS[0])) == first
+    assert bits(asyncio.run(embeddings.aget_text_embedding(TEXTS[0]))) == first
+    short = package.OpenAILikeEmbedding(
+        model_name="tiny", api_base=f"{server.url}/v1", api_key=KEY, dimensions=6
+    )
+    right = tiny_encoder.encode(TEXTS[:1], normalize_embeddings=True, truncate_dim=6)
+    assert bits(short.get_text_embedding(TEXTS[0])) == right.tobytes()
 
 
 # ---- Hugging Face's ------------------------------------------------------------------------------

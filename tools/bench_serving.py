@@ -9,8 +9,9 @@
 Server, client and `encode` share the machine. Texts have the lengths of tools/workloads.json. Each
 figure is the median of rounds in turns: `encode` on all texts in one call; then each server with 32
 texts a request, and with one. --overload gives vlt alone three times the requests a second that it
-can answer, --rate a number of them that it can: arrivals are Poisson's. A ratio is a measurement
-only within one run on one machine.
+can answer, --rate a number of them that it can: arrivals are Poisson's. --policies has two servers
+of vlt take turns, of both policies, with single texts over connections that always ask, or at
+--rate. A ratio is a measurement only within one run on one machine.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ RATES = """\
 PARTS = """\
 | vlt, texts a request | tokenizing ms | queue | model | rest of the server | outside |
 |---|---:|---:|---:|---:|---:|"""
+POLICIES = """\
+| policy | requests/s | p50 ms | p99 ms |
+|---|---:|---:|---:|"""
 OVERLOADED = """\
 | requests/s before | asked/s | answered/s | 429/s | others | p50 ms | p99 ms | resident MB |
 |---:|---:|---:|---:|---:|---:|---:|---|"""
@@ -152,6 +156,35 @@ def bench_rate(server: Server, texts: list[str], seconds: float, rate: float) ->
     )
 
 
+def bench_policies(
+    servers: list[Server], texts: list[str], seconds: float, rounds: int, rate: float | None
+) -> None:
+    """Print what single texts wait under each policy, in turns, and the ratio of the p99."""
+    p99: dict[str, list[float]] = {server.name: [] for server in servers}
+    singles = requests_of(texts, "/embed")
+    for round_ in range(-1, rounds):  # the first one warms up
+        for server in servers:
+            if rate:
+                load = open_loop(server.port, singles, rate, seconds)
+            else:
+                load = closed_loop(server.port, singles, SINGLE_CONNECTIONS, seconds)
+            require_all_answered(load, server)
+            if round_ < 0:
+                continue
+            p99[server.name].append(load.percentile(99))
+            print(
+                f"| {server.name} | {len(load.accepted) / load.seconds:,.0f} | "
+                f"{load.percentile(50):.0f} | {load.percentile(99):.0f} |",
+                flush=True,
+            )
+    ratios = [a / b for a, b in zip(*p99.values(), strict=True)]
+    print(
+        f"\np99, {' / '.join(p99)}: median {median(ratios):.2f}, "
+        f"{min(ratios):.2f} to {max(ratios):.2f}",
+        flush=True,
+    )
+
+
 def bench_overload(server: Server, texts: list[str], seconds: float) -> None:
     """Print what becomes of three times the requests that the server can answer."""
     singles = requests_of(texts, server.path)
@@ -188,6 +221,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overload", action="store_true", help="only the overload")
+    parser.add_argument("--policies", action="store_true", help="only latency against fifo")
     parser.add_argument("--rate", type=float, help="only single texts, so many a second")
     options = parser.parse_args()
     for name, value in bench_setting.read(options.threads, "float32", []).items():
@@ -201,12 +235,18 @@ def main() -> None:
             f"{sys.executable} -m vlt serve {weights} --device {device} --threads {threads} "
             f"--log-level warning --port {{port}} {options.serve}"
         )
-        if options.overload or options.rate:
+        if options.overload or options.rate or options.policies:
             options.peer = []
         if options.overload:
             serve += f" --max-concurrent-requests {OVERLOAD_CONCURRENT}"
             serve += f" --request-timeout {OVERLOAD_TIMEOUT}"
-        servers = [stack.enter_context(running("vlt", "/embed", serve))]
+        commands = {"vlt": serve}
+        if options.policies:
+            commands = {name: f"{serve} --policy {name}" for name in ("latency", "fifo")}
+        servers = [
+            stack.enter_context(running(name, "/embed", command))
+            for name, command in commands.items()
+        ]
         for peer in options.peer:
             name, path, command = peer.split(maxsplit=2)
             servers.append(stack.enter_context(running(name, path, command)))
@@ -214,7 +254,10 @@ def main() -> None:
             lengths = json.loads(WORKLOADS.read_text("utf-8"))[workload]["lengths"]
             texts = make_texts(encoder, options.model, lengths)
             print(f"\n{workload}\n")
-            if options.rate:
+            if options.policies:
+                print(POLICIES, flush=True)
+                bench_policies(servers, texts, options.seconds, options.rounds, options.rate)
+            elif options.rate:
                 bench_rate(servers[0], texts, options.seconds, options.rate)
             elif options.overload:
                 print(OVERLOADED, flush=True)

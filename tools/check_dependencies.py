@@ -43,6 +43,7 @@ INTEGRATIONS = {
 }
 # Folders for other libraries -> what their modules alone may import, and when they are loaded.
 FOLDERS = {
+    Path("ray"): {"ray", "starlette"},
     Path("server"): {"orjson", "prometheus_client", "starlette", "uvicorn"},
 }
 # Modules that may import ctypes -> what for.
@@ -110,8 +111,8 @@ def check_import(module: Path, name: str, in_function: bool) -> str | None:
     if name in WHEN_NEEDED:
         return None if in_function else f"{name} may be imported only inside a function"
     return (
-        "the package depends on numpy and tokenizers alone, but for modules of integrations/ and "
-        "of server/"
+        "the package depends on numpy and tokenizers alone, but for modules of integrations/, ray/ "
+        "and server/"
     )
 
 

@@ -6,10 +6,11 @@ not measured: the same trace gives the same waits.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,11 @@ class Strategy(Protocol):
 
 
 class Packed:
-    """A policy of vlt's scheduler."""
+    """A policy of vlt's scheduler; limits are its own if left out."""
 
-    def __init__(self, costs: Costs, policy: str) -> None:
+    def __init__(self, costs: Costs, policy: str, **limits: Any) -> None:
         self._cost = costs.packed
-        self._scheduler = Scheduler(costs.packed, policy=policy)
+        self._scheduler = Scheduler(costs.packed, policy=policy, **limits)
         self.add = self._scheduler.add
         self.next_batch = self._scheduler.next_batch
 
@@ -140,3 +141,38 @@ def simulate(trace: Trace, strategy: Strategy) -> Outcome:
         finished += len(batch)
         num_batches += 1
     return Outcome(done, num_batches)
+
+
+def simulate_closed(
+    lengths: NDArray[np.int64], connections: int, away: float, strategy: Strategy, seed: int
+) -> tuple[Trace, Outcome]:
+    """Serve connections that always ask again: each sends its next request after an answer.
+
+    Parameters
+    ----------
+    lengths : [n] int64
+        Tokens of the requests, in the order in which they are sent.
+    away : float
+        Seconds, on average, from an answer to the connection's next request: what answering,
+        the way, the client and tokenizing take. Exponentially distributed.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(lengths)
+    arrivals, done = np.full(count, np.nan), np.full(count, np.nan)
+    coming = sorted(rng.exponential(away, connections).tolist())
+    now, arrived, finished, num_batches = 0.0, 0, 0, 0
+    while finished < count:
+        if arrived == finished:
+            now = max(now, coming[0])
+        while coming and coming[0] <= now and arrived < count:
+            arrivals[arrived] = heapq.heappop(coming)
+            strategy.add(arrived, int(lengths[arrived]), arrivals[arrived])
+            arrived += 1
+        batch = strategy.next_batch(now)
+        now += strategy.seconds(lengths[batch])
+        done[batch] = now
+        finished += len(batch)
+        num_batches += 1
+        for pause in rng.exponential(away, len(batch)).tolist():
+            heapq.heappush(coming, now + pause)
+    return Trace(arrivals, lengths), Outcome(done, num_batches)

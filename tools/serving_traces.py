@@ -44,8 +44,22 @@ ARRIVALS: dict[str, Callable[[np.random.Generator, int, float], Floats]] = {
 }
 
 
+# Every length equally often, as in the tests of TurboTransformers' paper.
+UNIFORM = {"uniform 2-100": (2, 100), "uniform 5-500": (5, 500)}
+
+
 def workload_lengths(name: str) -> NDArray[np.int64]:
+    """Of tools/workloads.json, or of `UNIFORM`."""
+    if name in UNIFORM:
+        low, high = UNIFORM[name]
+        return np.arange(low, high + 1)
     return np.array(json.loads(WORKLOADS.read_text(encoding="utf-8"))[name]["lengths"])
+
+
+def draw_lengths(workload: str, longest: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Of a workload, longer ones cut."""
+    drawn = np.random.default_rng(seed).choice(workload_lengths(workload), count)
+    return np.minimum(drawn, longest)
 
 
 def make_trace(

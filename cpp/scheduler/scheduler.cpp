@@ -26,7 +26,7 @@ bool Scheduler::add(const Request& request) {
     throw;
   }
   ++next_sequence_;
-  traffic_.observe(cost_.added_seconds(length, square(request.length)));
+  traffic_.seconds.observe(cost_.added_seconds(length, square(request.length)));
   tokens_ += request.length;
   squares_ += square(request.length);
   return true;
@@ -54,9 +54,11 @@ std::vector<int64_t> Scheduler::next_batch(double now, int32_t most) {
   if (now < wake_at()) return batch;
   const int32_t most_requests =
       limits_.policy == Policy::kOne ? 1 : std::min(limits_.max_requests, most);
-  const double most_seconds = batch_seconds(waiting_seconds(), cost_, limits_);
+  const double most_seconds = batch_seconds(waiting_seconds(), cost_, limits_, traffic_);
   // First: a push that finds no memory must not lose a request.
   batch.reserve(static_cast<size_t>(std::min<int64_t>(most_requests, num_waiting())));
+  // Whoever was in the last batch has come again by now, or is about to, if clients always ask.
+  traffic_.crowd.observe(static_cast<double>(num_waiting() + last_batch_));
   int64_t tokens = 0;
   double squares = 0;
   while (!order_.empty() && static_cast<int32_t>(batch.size()) < most_requests) {
@@ -70,13 +72,14 @@ std::vector<int64_t> Scheduler::next_batch(double now, int32_t most) {
     batch.push_back(request.id);
     erase(next);
   }
+  last_batch_ = static_cast<int64_t>(batch.size());
   return batch;
 }
 
 bool Scheduler::is_full() const {
   return limits_.policy == Policy::kOne || tokens_ >= limits_.max_tokens ||
          num_waiting() >= limits_.max_requests ||
-         waiting_seconds() >= batch_seconds(waiting_seconds(), cost_, limits_);
+         waiting_seconds() >= batch_seconds(waiting_seconds(), cost_, limits_, traffic_);
 }
 
 double Scheduler::wake_at() const {

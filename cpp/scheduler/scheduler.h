@@ -47,6 +47,7 @@ class Scheduler {
   CostModel cost_;
   Limits limits_;
   Traffic traffic_;
+  int64_t last_batch_ = 0;  // requests
   uint64_t next_sequence_ = 0;
   std::map<uint64_t, Waiting> waiting_;  // in the order in which they were added
   std::unordered_map<int64_t, uint64_t> sequence_of_;

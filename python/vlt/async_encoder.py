@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .outputs import OutputName
-    from .serving.policy import Scheduler
+    from .scheduling import Scheduler
+    from .serving.engine import BatchRecord
     from .weights_source import Source
 
     Text = str | tuple[str, str]
@@ -49,8 +50,10 @@ class AsyncEncoder:
         Where the weights are, and a worker each: "cpu", "cuda:0", "cuda:1"; see `TextEncoder`.
     dtype, num_threads, workspace_limit, max_length
         As for `Encoder`.
-    scheduler : vlt.serving.policy.Scheduler, optional
+    scheduler : vlt.scheduling.Scheduler, optional
         Chooses the batches, instead of the one that `settings` ask for.
+    observe : callable, optional
+        Called with a `vlt.serving.engine.BatchRecord` of each batch, in a worker's thread.
     **settings
         The fields of `vlt.serving.settings.EngineSettings`: `max_batch_tokens`, `max_queue`,
         `timeout`, `cache_bytes` and so on.
@@ -72,6 +75,7 @@ class AsyncEncoder:
         workspace_limit: int | None = None,
         max_length: int | None = None,
         scheduler: Scheduler | None = None,
+        observe: Callable[[BatchRecord], None] | None = None,
         **settings: Any,
     ) -> None:
         wanted = EngineSettings(**settings)
@@ -82,7 +86,7 @@ class AsyncEncoder:
             options = dtype, num_threads, workspace_limit, False, max_length
             encoders = self._own = [Encoder(model, device, *options) for device in devices]
         self.encoder = encoders[0]
-        self._service = Service(encoders, wanted, scheduler)
+        self._service = Service(encoders, wanted, scheduler, observe)
 
     async def encode(
         self,

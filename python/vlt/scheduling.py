@@ -34,8 +34,9 @@ class Scheduler:
         Of the device that the batches run on.
     policy : str
         "latency": requests go by arrival, less a head start that is the longer the less a request
-        costs; batches are kept as short as the fixed cost of a batch allows. "fifo": the oldest
-        first, as many as the budgets allow. "one": the oldest first, one by one.
+        costs; batches are kept as short as the fixed cost of a batch allows. Where the number of
+        requests stays the same, as with clients that always ask again, all wait alike, as by
+        "fifo": the oldest first, as many as the budgets allow. "one": the oldest first, one by one.
     max_tokens : int
         Of a batch; a longer request runs alone.
     max_requests : int

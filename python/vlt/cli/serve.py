@@ -162,8 +162,7 @@ def run(options: argparse.Namespace) -> None:
     tracing = tracing_to(options.otlp_endpoint) if options.otlp_endpoint else None
     encoders = open_encoders(options)
     for encoder in encoders:
-        tokens = settings.batch_tokens(encoder)
-        encoder.warm_up(tokens, min(tokens, settings.max_batch_requests), encoder.max_seq_length)
+        settings.warm_up(encoder)
     state = create_state(encoders, settings, limits, tracing=tracing)
     serve(create_app(state), state, options.host, options.port)
 

@@ -15,7 +15,7 @@ try:
     from langchain_core.embeddings import Embeddings
     from pydantic import Field, PrivateAttr
 except ImportError as error:
-    raise absent("langchain-core", "langchain", error) from error
+    raise absent(__name__, "langchain-core", "langchain", error) from error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 except ImportError as error:
-    raise absent("llama-index-core", "llama-index", error) from error
+    raise absent(__name__, "llama-index-core", "llama-index", error) from error
 
 # LlamaIndex hands over this many texts at once; it allows no more. vlt divides them as suits it.
 MOST_TEXTS = 2048

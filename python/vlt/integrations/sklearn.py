@@ -15,7 +15,7 @@ try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
-    raise absent("scikit-learn", "sklearn", error) from error
+    raise absent(__name__, "scikit-learn", "sklearn", error) from error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

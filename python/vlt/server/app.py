@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from vlt.serving.policy import Scheduler
+    from vlt.scheduling import Scheduler
     from vlt.serving.settings import EngineSettings
     from vlt.text_encoder import TextEncoder
 
@@ -81,6 +81,13 @@ def create_state(
     """Start the service of some encoders, one for each device, with all that routes need."""
     metrics = Metrics()
     service = Service(encoders, settings, scheduler, metrics.batch)
+    return state_of(service, options, metrics, tracing)
+
+
+def state_of(
+    service: Service, options: ServerOptions, metrics: Metrics, tracing: Tracing | None = None
+) -> State:
+    """The same of a service that tells the metrics of its batches."""
     gate = Gate(options.api_key, options.max_concurrent_requests)
     metrics.watch(service, gate)
     return State(service, options, gate, metrics, tracing)
@@ -139,15 +146,13 @@ class Queries:
         return _json(*openai_failure(RequestError(NOT_FOUND, message)))
 
     async def _health(self, request: Request) -> Response:
-        """After a batch that failed, by running another one."""
         if self._state.gate.draining:
             return _json(*tei_failure(RequestError(UNHEALTHY, "the server is stopping")))
-        if self._state.service.engine.failing:
-            try:
-                await self._state.service.probe()
-            except Exception as error:
-                message = f"the model fails: {failure_of(error)}"
-                return _json(*tei_failure(RequestError(UNHEALTHY, message)))
+        try:
+            await self._state.service.check_health()
+        except Exception as error:
+            message = f"the model fails: {failure_of(error)}"
+            return _json(*tei_failure(RequestError(UNHEALTHY, message)))
         return Response(status_code=200)
 
     async def _metrics(self, request: Request) -> Response:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vlt.outputs import OutputName
-
-    from .policy import Scheduler
+    from vlt.scheduling import Scheduler
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vlt.outputs import OutputName
+    from vlt.scheduling import Scheduler
     from vlt.text_encoder import TextEncoder
 
-    from .policy import Scheduler
     from .preparing import Item
     from .settings import EngineSettings
     from .ticket import Inputs, Ticket
@@ -124,8 +124,10 @@ class Service:
                     self.cache.put(_key(inputs, index, output), row)
         return Answer(rows, inputs.lengths, ready - begin, queued, ran)
 
-    async def probe(self) -> None:
-        """Run one token through the model, whatever the cache knows; raises what goes wrong."""
+    async def check_health(self) -> None:
+        """After a batch that failed, run one token through the model; raises what goes wrong."""
+        if not self.engine.failing:
+            return
         inputs = self.preparer.check(pack([[0]]), 1)
         await self._wait_for(inputs, "hidden", time.monotonic())
 

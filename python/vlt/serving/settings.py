@@ -9,6 +9,7 @@ from vlt import _native
 from vlt.arguments import checked, checked_seconds, lookup
 
 if TYPE_CHECKING:
+    from vlt.text_encoder import TextEncoder
     from vlt.token_encoder import TokenEncoder
 
 # Tokens of one batch. Two cores run a small model at about 17,000 tokens a second and reach their
@@ -83,6 +84,11 @@ class EngineSettings:
     def workers_on(self, encoder: TokenEncoder) -> int:
         """Batches side by side on this encoder."""
         return self.workers or {"cpu": 1, "cuda": 2}[device_type(encoder)]
+
+    def warm_up(self, encoder: TextEncoder) -> None:
+        """Have an encoder get all that its largest batch needs, before the first request."""
+        tokens = self.batch_tokens(encoder)
+        encoder.warm_up(tokens, min(tokens, self.max_batch_requests), encoder.max_seq_length)
 
 
 def device_type(encoder: TokenEncoder) -> str:

@@ -1,0 +1,1 @@
+"""vlt on many machines, by Ray: `data` for corpora, `serve` for traffic. Needs the extra `ray`."""
