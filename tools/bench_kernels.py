@@ -103,7 +103,9 @@ def _time(cases: Iterable[Case], ceilings: Ceilings) -> list[Result]:
         sizes = case.sizes
         tile = -1
         if "tile 0" in seconds:
-            tile = kernels.choose_hopper_tile(sizes["M"], sizes["N"], sizes["K"], processors)
+            tile = kernels.choose_hopper_tile(
+                sizes["M"], sizes["N"], sizes["K"], case.kernel == "up", processors
+            )
         results.append(
             Result(
                 case.kernel, case.model, sizes, case.flops, case.bytes, seconds, case.notes, tile
