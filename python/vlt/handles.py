@@ -202,7 +202,8 @@ class Session(Handle):
     model : Model
         The weights; they stay alive as long as the session does.
     num_threads : int, optional
-        None: every core this process may use. Without effect on a GPU.
+        None: every core this process may use. On a GPU: the most that bring a large result to the
+        host at once.
     workspace_limit : int, optional
         Bytes; a batch that needs more is run in parts. None: no limit.
     profile : bool
