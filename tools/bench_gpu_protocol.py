@@ -31,13 +31,13 @@ PAPER = {
 def protocol_cells() -> list[Cell]:
     """A cell for each batch and longest sequence; a single sequence has the mean length."""
     return [
-        Cell("bert-base", f"uniform-{count}x{longest}", _lengths(count, longest))
+        Cell("bert-base", f"uniform-{count}x{longest}", protocol_lengths(count, longest))
         for count in BATCHES
         for longest in LONGEST
     ]
 
 
-def _lengths(count: int, longest: int) -> tuple[int, ...]:
+def protocol_lengths(count: int, longest: int) -> tuple[int, ...]:
     """Evenly from a fifth of the longest to the longest; draws of so few would miss the mean."""
     if count == 1:
         return (round(0.6 * longest),)
