@@ -195,6 +195,17 @@ def test_packed_states_are_those_of_transformers(work: Any) -> None:
         torch.testing.assert_close(ready.packed(ready.run()), exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["make_padded", "make_packed"])
+def test_rungs_of_the_ladder_compute_the_same(name: str, work: Any) -> None:
+    import torch
+    from peers.cuda import ladder, packed_bert
+
+    with torch.no_grad():
+        ready = getattr(ladder, name)(work)
+        exact = packed_bert.exact_states(work)
+        torch.testing.assert_close(ready.packed(ready.run()), exact, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["packed", "padded"])
 def test_one_compilation_serves_all_layers(
     name: str, work: Any, monkeypatch: pytest.MonkeyPatch
