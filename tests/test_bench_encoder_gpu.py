@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import bench_encoder_gpu
+import bench_gpu_protocol as protocol
 import bench_gpu_report as report
 from bench_gpu_cells import MODELS, WORKLOADS, Cell, cells
 
@@ -55,6 +56,41 @@ def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench_encoder_gpu.parse_arguments(["--peers", "packed-cg,other"])
     assert "'other' is not of" in capsys.readouterr().err
+
+
+# ---- ByteTransformer's protocol ------------------------------------------------------------------
+
+
+def test_lengths_of_the_protocol_have_its_mean() -> None:
+    every = protocol.protocol_cells()
+    assert len(every) == len({cell.workload for cell in every}) == 15
+    for cell in every:
+        batch, longest = map(int, cell.workload.removeprefix("uniform-").split("x"))
+        assert len(cell.lengths) == batch
+        assert sum(cell.lengths) / batch == pytest.approx(0.6 * longest, abs=0.5)
+        assert batch == 1 or max(cell.lengths) == longest
+
+
+def test_the_protocols_table(tmp_path: Path) -> None:
+    fast = one_cell("uniform-1x64", vlt=1.0, padded=8.0, packed_cg=2.0)
+    slow = one_cell("uniform-8x64", vlt=2.0, padded=4.0)
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({"runs": [one_run(fast, slow)]}))
+    text = protocol.report([path])
+    assert "| workload | tokens | vlt | packed-cg / vlt | padded / vlt |" in text
+    assert "| uniform-1x64 | 1,000 | 1.000 | 2.00 | 8.00 |" in text
+    assert "| uniform-8x64 | 1,000 | 2.000 | – | 2.00 |" in text
+    assert "| geometric mean |  |  | 2.00 | 4.00 |" in text
+    assert "DeepSpeed 1.74" in text
+
+
+def test_the_protocol_has_peers_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    args = bench_encoder_gpu.parse_arguments(["--protocol"])
+    assert args.peers == protocol.PROTOCOL_PEERS
+    assert args.cells == protocol.protocol_cells()
+    with pytest.raises(SystemExit):
+        bench_encoder_gpu.parse_arguments(["--protocol", "--markdown", "x.md"])
+    assert "prints its table" in capsys.readouterr().err
 
 
 # ---- Report --------------------------------------------------------------------------------------
@@ -156,6 +192,17 @@ def test_packed_states_are_those_of_transformers(work: Any) -> None:
         exact = packed_bert.exact_states(work)
         ready = padded.make_eager(work)
         assert ready.packed is not None
+        torch.testing.assert_close(ready.packed(ready.run()), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["make_padded", "make_packed"])
+def test_rungs_of_the_ladder_compute_the_same(name: str, work: Any) -> None:
+    import torch
+    from peers.cuda import ladder, packed_bert
+
+    with torch.no_grad():
+        ready = getattr(ladder, name)(work)
+        exact = packed_bert.exact_states(work)
         torch.testing.assert_close(ready.packed(ready.run()), exact, rtol=1e-4, atol=1e-5)
 
 

@@ -4,6 +4,7 @@
     python tools/bench_encoder.py --device cuda --out gpu.json        # measures
     python tools/bench_encoder.py --device cuda --report gpu.json \\
         --markdown BENCHMARKS.md --picture docs/images/encoder_gpu.svg
+    python tools/bench_encoder.py --device cuda --protocol            # ByteTransformer's, likewise
 
 Needs torch with CUDA and transformers; the report needs neither. A cell is a workload on a model.
 In each, all engines turn the same token ids on the device into the last layer's states on the
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import bench_gpu_report
 from bench_gpu_cells import MODELS, WORKLOADS, cells
+from bench_gpu_protocol import PROTOCOL_PEERS, protocol_cells, report
 from peers.cuda import FLOOR, PEERS
 
 DEFAULT_PEERS = ["packed-cg", "padded-compile", FLOOR]
@@ -45,8 +47,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["float16", "bfloat16"], default="float16")
     parser.add_argument("--models", type=names(list(MODELS)), default=list(MODELS))
     parser.add_argument("--workloads", type=names(list(WORKLOADS)), default=list(WORKLOADS))
+    parser.add_argument("--peers", type=names(list(PEERS)), help=", ".join(DEFAULT_PEERS))
     parser.add_argument(
-        "--peers", type=names(list(PEERS)), default=DEFAULT_PEERS, help=", ".join(DEFAULT_PEERS)
+        "--protocol",
+        action="store_true",
+        help=f"ByteTransformer's cells instead; peers: {', '.join(PROTOCOL_PEERS)}",
     )
     parser.add_argument("--cache", type=Path, default=Path(".peers"), help="for checkpoints")
     parser.add_argument(
@@ -63,7 +68,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--picture", type=Path, help="write the picture (needs matplotlib)")
     args = parser.parse_args(arguments)
     args.compile_cache = args.compile_cache or args.cache / "compiled"
-    args.cells = cells(args.models, args.workloads)
+    args.peers = args.peers or (PROTOCOL_PEERS if args.protocol else DEFAULT_PEERS)
+    args.cells = protocol_cells() if args.protocol else cells(args.models, args.workloads)
+    if args.protocol and (args.markdown or args.picture):
+        parser.error("--protocol prints its table: --markdown and --picture are for the other one")
     return args
 
 
@@ -77,6 +85,9 @@ def use_compile_cache(folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Prepare, measure or report; the exit status."""
     args = parse_arguments(arguments)
+    if args.report and args.protocol:
+        print(report(args.report))
+        return 0
     if args.report:
         return bench_gpu_report.main(args.report, args.markdown, args.picture)
     use_compile_cache(args.compile_cache)

@@ -51,10 +51,16 @@ WORKLOADS: dict[str, tuple[str, ...]] = {
 class Cell(NamedTuple):
     model: str
     workload: str
+    drawn: tuple[int, ...] = ()  # lengths of a workload that is not in workloads.json
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.workload}"
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of each sequence."""
+        if self.drawn:
+            return self.drawn
         workloads = json.loads(WORKLOADS_FILE.read_text(encoding="utf-8"))
         return tuple(workloads[self.workload]["lengths"])
 

@@ -33,9 +33,9 @@ def prepare(cells: list[Cell], names: list[str], dtype: str, cache: Path, count:
             name, cell = futures[future]
             error = future.exception()
             if error is None:
-                print(f"{' '.join(cell)} {name}: {future.result():.1f} s", flush=True)
+                print(f"{cell} {name}: {future.result():.1f} s", flush=True)
             else:
-                problems.append(f"{' '.join(cell)} {name}: {type(error).__name__}: {error}")
+                problems.append(f"{cell} {name}: {type(error).__name__}: {error}")
     return problems
 
 

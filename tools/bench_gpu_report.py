@@ -76,7 +76,7 @@ def load_runs(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def merge(runs: Sequence[dict[str, Any]]) -> list[CellResult]:
-    """One result for each cell, model by model in the order of the benchmark."""
+    """One result for each cell, model by model in the order of the benchmark, then any others."""
     results: dict[tuple[str, str], CellResult] = {}
     for run in runs:
         for cell in run["cells"]:
@@ -86,7 +86,8 @@ def merge(runs: Sequence[dict[str, Any]]) -> list[CellResult]:
             timings = {name: Timing(each, times["vlt"]) for name, each in times.items()}
             results.setdefault(key, new).timings.update(timings)
     order = [(model, workload) for model in MODELS for workload in WORKLOADS]
-    return [results[key] for key in order if key in results]
+    known = [results.pop(key) for key in order if key in results]
+    return [*known, *results.values()]
 
 
 def table(results: Sequence[CellResult]) -> list[list[str]]:
@@ -155,11 +156,16 @@ def render_markdown(runs: Sequence[dict[str, Any]]) -> str:
     settings = list(dict.fromkeys(render_setting(run["setting"]) for run in runs))
     parts = ["\n\n".join(settings), LEGEND]
     for model in dict.fromkeys(result.model for result in results):
-        header, *rows = table([result for result in results if result.model == model])
-        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-        body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        body = markdown_table(table([result for result in results if result.model == model]))
         parts.append(f"**{model}**\n\n{body}")
     return "\n\n".join([*parts, summary(results)])
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Header and rows of cells, all columns but the first aligned to the right."""
+    header, *others = rows
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *others]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def update(path: Path, text: str) -> None:

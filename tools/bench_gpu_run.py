@@ -69,7 +69,7 @@ def _measure_cell(
             check(name, ready)
         except Exception as error:  # whatever a framework raises: the others are worth timing
             message = f"{type(error).__name__}: {str(error)[:500]}"
-            problems.append(f"{' '.join(cell)} {name}: {message}")
+            problems.append(f"{cell} {name}: {message}")
             print(problems[-1], flush=True)
             if name == "vlt":
                 return None

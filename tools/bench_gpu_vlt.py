@@ -16,10 +16,12 @@ import vlt
 class RunningVlt:
     """An encoder with the weights of a Hugging Face folder."""
 
-    def __init__(self, folder: Path, dtype: str) -> None:
+    def __init__(self, folder: Path, dtype: str, disable_graphs: bool = False) -> None:
         weights = folder / "weights.bin"
         vlt.convert(folder, weights, dtype="keep")
-        self._encoder = vlt.Encoder(weights, device="cuda", dtype=dtype)
+        self._encoder = vlt.Encoder(
+            weights, device="cuda", dtype=dtype, disable_graphs=disable_graphs
+        )
         self.kernels = self._encoder.kernels
 
     def on_device(self, work: Work) -> Ready:

@@ -87,6 +87,10 @@ def _run(group: str, arguments: argparse.Namespace, ceilings: Ceilings) -> list[
         with_wide = [*models, "wide heads"] if len(models) == len(MODELS) else models
         results = _time(kernel_cases.attention_cases(with_wide, dtype), ceilings)
         kernel_report.print_attention(results, ceilings)
+        if "bert-base" in models:
+            padded = _time(kernel_cases.padded_attention_cases(dtype), ceilings)
+            kernel_report.print_padded_attention(padded)
+            results += padded
     else:
         results = _time(kernel_cases.row_cases(models, dtype), ceilings)
         kernel_report.print_rows(results, ceilings)
@@ -103,7 +107,9 @@ def _time(cases: Iterable[Case], ceilings: Ceilings) -> list[Result]:
         sizes = case.sizes
         tile = -1
         if "tile 0" in seconds:
-            tile = kernels.choose_hopper_tile(sizes["M"], sizes["N"], sizes["K"], processors)
+            tile = kernels.choose_hopper_tile(
+                sizes["M"], sizes["N"], sizes["K"], case.kernel == "up", processors
+            )
         results.append(
             Result(
                 case.kernel, case.model, sizes, case.flops, case.bytes, seconds, case.notes, tile

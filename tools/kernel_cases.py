@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - everybody's name for it
+from bench_gpu_protocol import protocol_lengths
 from gpu import kernels
 from gpu.batches import Batch, Plan, starts_of
 from gpu.native import HOPPER_QUERY_TILE, MMA_QUERY_TILE, SHORT_LIMITS
@@ -160,6 +161,48 @@ def _attention_case(model: str, heads: int, size: int, length: int, dtype: torch
     sizes = {"A": heads, "D": size, "L": length, "T": tokens}
     flops = 4.0 * tokens * length * width
     return Case("attention", model, sizes, flops, num_bytes, num_sets, launches, notes)
+
+
+def padded_attention_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Batches of 16 as in ByteTransformer's paper, 12 heads of 64: what PyTorch does step by step.
+
+    "eager" multiplies padded queries and keys, adds a mask, takes the softmax and multiplies by the
+    values; padding them and taking the results out again is left out. "vlt" does all short and long
+    sequences of the batch. Bytes and operations are those of the tokens.
+    """
+    for longest in (64, 128, 256, 512, 1024):
+        yield _padded_attention_case(protocol_lengths(16, longest), 12, 64, dtype)
+
+
+def _padded_attention_case(
+    lengths: tuple[int, ...], heads: int, size: int, dtype: torch.dtype
+) -> Case:
+    tokens, longest, width, scale = sum(lengths), max(lengths), heads * size, size**-0.5
+    num_bytes = ELEMENT_BYTES * 4 * tokens * width
+    num_sets = num_input_sets(num_bytes)
+    qkv = _normal(num_sets, tokens, 3 * width, dtype=dtype)
+    out = torch.zeros(num_sets, tokens, width, device="cuda", dtype=dtype)
+    q, k, v = (_normal(num_sets, len(lengths), heads, longest, size, dtype=dtype) for _ in "qkv")
+    behind = torch.arange(longest, device="cuda") >= torch.tensor(lengths, device="cuda")[:, None]
+    mask = torch.zeros(behind.shape, device="cuda", dtype=dtype)
+    mask = mask.masked_fill(behind, torch.finfo(dtype).min)[:, None, None, :]
+    hopper = kernels.device_traits().hopper_kernels
+    plan = Plan.of(lengths, HOPPER_QUERY_TILE if hopper else MMA_QUERY_TILE, kernels.DEVICE)
+
+    def own(i: int) -> None:
+        for kernel in ("short_mma", "long_hopper" if hopper else "long_mma"):
+            kernels.attention(
+                kernel, plan, qkv[i], out[i], num_heads=heads, head_size=size, scale=scale
+            )
+
+    def eager(i: int) -> torch.Tensor:
+        scores = q[i] @ k[i].transpose(-1, -2) * scale + mask
+        return scores.softmax(-1) @ v[i]
+
+    sizes = {"S": len(lengths), "A": heads, "D": size, "L": longest, "T": tokens}
+    flops = 4.0 * sum(length**2 for length in lengths) * width
+    launches: dict[str, Launch] = {"vlt": own, "eager": eager}
+    return Case("padded attention", "-", sizes, flops, num_bytes, num_sets, launches)
 
 
 def row_cases(models: list[str], dtype: torch.dtype) -> Iterator[Case]:

@@ -115,6 +115,18 @@ def print_attention(results: list[Result], ceilings: Ceilings) -> None:
     _print_notes(results)
 
 
+def print_padded_attention(results: list[Result]) -> None:
+    print("\nattention of 16 sequences against PyTorch's padded one step by step; paper: 6.13")
+    print("longest  tokens       µs  eager µs  eager / vlt")
+    for r in results:
+        eager = r.seconds["eager"]
+        print(
+            f"{r.sizes['L']:>7}{r.sizes['T']:>8}{r.own * 1e6:>9.1f}{eager * 1e6:>10.1f}"
+            f"{r.ratio('eager'):>13.2f}"
+        )
+    print(f"geometric mean {_mean([r.ratio('eager') for r in results]):.2f}")
+
+
 def print_rows(results: list[Result], ceilings: Ceilings) -> None:
     print("\nrows: share is of the copy's bandwidth")
     print(f"{'kernel':<16}{'sizes':<20}{'µs':>8}{'GB/s':>7}{'share':>7}{'torch / vlt':>13}")

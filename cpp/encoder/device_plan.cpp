@@ -11,13 +11,19 @@ namespace {
 
 constexpr uint64_t kAlignment = 256;
 constexpr int64_t kSmallestBucket = 64;
+constexpr int64_t kTileRows = 128;
+constexpr int64_t kFineTokens = 8192;
 
 uint64_t aligned(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Eight buckets an octave: at most an eighth of the room is unused.
+// Eight buckets an octave: at most an eighth of the room is unused. Finer ones where passes are
+// recorded: a product's tile is chosen for the room, and a row of tiles (128 rows) more or less may
+// be the one that begins another wave over the multiprocessors.
 int64_t bucket(int64_t count) {
   if (count <= kSmallestBucket) return kSmallestBucket;
-  const int64_t step = int64_t{1} << (std::bit_width(static_cast<uint64_t>(count - 1)) - 4);
+  int64_t step = int64_t{1} << (std::bit_width(static_cast<uint64_t>(count - 1)) - 4);
+  if (count <= DevicePlan::kMaxRecordedTokens)
+    step = std::min(step, count <= kFineTokens ? kTileRows : 2 * kTileRows);
   return (count + step - 1) / step * step;
 }
 

@@ -111,7 +111,7 @@ DeviceSession::DeviceSession(std::shared_ptr<const Model> model, const SessionOp
       profiling_(options.profile),
       poison_(poison_requested()),
       recording_(options.record && !options.profile),
-      stream_(model_->backend().as_device()->create_stream()),
+      stream_(model_->backend().as_device()->create_stream(options.num_workers)),
       memory_source_(*stream_),
       limit_(options.workspace_limit),
       plan_(*model_, *stream_, limit_),

@@ -15,7 +15,7 @@
 namespace vlt {
 
 struct SessionOptions {
-  int num_workers = 1;           // on the host
+  int num_workers = 1;           // on a device: threads that bring results to the host
   uint64_t workspace_limit = 0;  // bytes; 0: none
   bool profile = false;
   AllocationCallbacks callbacks;  // where the host's workspace comes from; none: the system

@@ -138,7 +138,8 @@ class DeviceBackend : public Backend {
   virtual void release(void* memory) const = 0;
   virtual void copy(void* to, const void* from, uint64_t bytes) const = 0;
 
-  virtual std::unique_ptr<DeviceStream> create_stream() const = 0;
+  // max_threads: that may bring results to the host at once, the caller's among them.
+  virtual std::unique_ptr<DeviceStream> create_stream(int max_threads) const = 0;
 };
 
 }  // namespace vlt

@@ -6,6 +6,7 @@ They come by `__cuda_array_interface__` (a dict with a pointer) or by DLPack (a 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ HOST_KINDS = (_dlpack.DL_CPU, _dlpack.DL_CUDA_HOST)
 NAMES_STREAM = 3  # version of the interface from which it says in what stream the array is ready
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Borrowed:
     """Somebody's dense array in device memory."""
 
@@ -37,6 +38,9 @@ def cuda_index(value: Any, name: str, default: int) -> int | None:
 
     `default` where the array does not say: the CUDA array interface has no word for it.
     """
+    if _is_plain_tensor(value):
+        plain: int = value.get_device()
+        return plain
     locate = getattr(value, "__dlpack_device__", None)
     if locate is None:
         return None if _interface(value, name) is None else default
@@ -64,6 +68,8 @@ def borrow(value: Any, name: str, stream: int | None) -> Borrowed:
     InvalidArgumentError
         It is not dense, or its owner does not share it.
     """
+    if stream is not None and _is_plain_tensor(value) and value.is_contiguous():
+        return _from_tensor(value)
     interface = _interface(value, name)
     # the interface calls a type that it has no name for, such as bfloat16, "V2"
     if interface is None or interface["typestr"][1:2] == "V":
@@ -73,6 +79,35 @@ def borrow(value: Any, name: str, stream: int | None) -> Borrowed:
         return _from_interface(value, interface, name)
     # An older interface does not say when the array is ready; a DLPack producer sees to it.
     return _from_dlpack(value, name, stream)
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    """Is it a tensor of PyTorch on a CUDA device that is what it looks like?
+
+    Its attributes then say what the protocols say, in a tenth of the time: what a call takes before
+    its first kernel is most of a small batch's time.
+    """
+    torch = sys.modules.get("torch")
+    return (
+        type(value) is getattr(torch, "Tensor", None)
+        and value.is_cuda
+        and value.layout is torch.strided  # type: ignore[union-attr]
+        and not value.requires_grad
+        and not value.is_neg()
+    )
+
+
+@lru_cache
+def _describe_tensor(dtype: Any) -> tuple[str, int]:
+    """("int32", 4) of torch.int32."""
+    return str(dtype).removeprefix("torch."), dtype.itemsize
+
+
+def _from_tensor(value: Any) -> Borrowed:
+    """A plain, contiguous tensor, to be used in a stream that the caller named."""
+    dtype, itemsize = _describe_tensor(value.dtype)
+    shape = tuple(value.shape)
+    return Borrowed(_span(value.data_ptr(), shape, itemsize), shape, dtype, False, None, value)
 
 
 def _interface(value: Any, name: str) -> dict[str, Any] | None:

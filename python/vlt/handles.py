@@ -158,7 +158,7 @@ def free_device_memory(free: Callable[..., None], model: Resource, memory: Any) 
     free(model.pointer, memory)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Batch:
     """Packed inputs as `vlt_packed_batch` has them: int32, all on the host or all on the device.
 
@@ -202,7 +202,8 @@ class Session(Handle):
     model : Model
         The weights; they stay alive as long as the session does.
     num_threads : int, optional
-        None: every core this process may use. Without effect on a GPU.
+        None: every core this process may use. On a GPU: the most that bring a large result to the
+        host at once.
     workspace_limit : int, optional
         Bytes; a batch that needs more is run in parts. None: no limit.
     profile : bool
@@ -278,8 +279,8 @@ class Session(Handle):
             with self._lock:
                 self._run(batch, output, out, dtype, stream, pending)
 
-        main = threading.current_thread() is threading.main_thread()
-        if main and len(batch.token_ids) > self._long:
+        long = len(batch.token_ids) > self._long
+        if long and threading.current_thread() is threading.main_thread():
             run_interruptibly(call, self.cancel)
         else:
             call()

@@ -118,7 +118,7 @@ class PackedRun:
     ) -> None:
         """The batch: int32 arrays, all on the host or all on the device; `chosen` on the host."""
         self._on_device = self._is_on_device(token_ids, "token_ids")
-        ids = self._input(token_ids, "token_ids")
+        ids = self._taken(token_ids, "token_ids")
         starts = self._input(sequence_starts, "sequence_starts")
         if len(starts) == 0:
             raise InvalidArgumentError("sequence_starts must hold S + 1 entries, so at least one")
@@ -142,10 +142,13 @@ class PackedRun:
         return on_device
 
     def _input(self, value: Any, name: str, length: int | None = None) -> Any:
-        borrower = self._borrower
-        if borrower.is_on_device(value, name) != self._on_device:
+        if self._borrower.is_on_device(value, name) != self._on_device:
             here, there = ("host", "device") if self._on_device else ("device", "host")
             raise InvalidArgumentError(f"{name} is on the {here}, but token_ids is on the {there}")
+        return self._taken(value, name, length)
+
+    def _taken(self, value: Any, name: str, length: int | None = None) -> Any:
+        borrower = self._borrower
         take = borrower.device_array if self._on_device else borrower.host_array
         data, shape, dtype = take(value, name)
         if dtype != "int32":

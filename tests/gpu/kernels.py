@@ -461,8 +461,12 @@ def hopper_tile(index: int) -> str:
     return f"{tile.rows}x{tile.cols}"
 
 
-def choose_hopper_tile(rows: int, outputs: int, inputs: int, num_multiprocessors: int) -> int:
-    return int(native.load().shim_choose_hopper_tile(rows, outputs, inputs, num_multiprocessors))
+def choose_hopper_tile(
+    rows: int, outputs: int, inputs: int, activates: bool, num_multiprocessors: int
+) -> int:
+    return int(
+        native.load().shim_choose_hopper_tile(rows, outputs, inputs, activates, num_multiprocessors)
+    )
 
 
 def _address(values: torch.Tensor | None) -> int | None:

@@ -337,7 +337,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "shim_hopper_attention_fits": (c_int, [c_int, c_int64, c_int]),
     "shim_num_hopper_tiles": (c_int, []),
     "shim_hopper_tile": (None, [c_int, POINTER(HopperTile)]),
-    "shim_choose_hopper_tile": (c_int, [c_int64, c_int64, c_int64, c_int]),
+    "shim_choose_hopper_tile": (c_int, [c_int64, c_int64, c_int64, c_int, c_int]),
 }
 
 

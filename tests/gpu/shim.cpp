@@ -285,9 +285,9 @@ int shim_num_hopper_tiles() { return num_hopper_tiles(); }
 
 void shim_hopper_tile(int index, HopperTile* tile) { *tile = hopper_tile(index); }
 
-int shim_choose_hopper_tile(int64_t rows, int64_t outputs, int64_t inputs,
+int shim_choose_hopper_tile(int64_t rows, int64_t outputs, int64_t inputs, int activates,
                             int num_multiprocessors) {
-  return choose_hopper_tile(rows, outputs, inputs, num_multiprocessors);
+  return choose_hopper_tile(rows, outputs, inputs, activates != 0, num_multiprocessors);
 }
 
 }  // extern "C"

@@ -200,6 +200,18 @@ def test_split_by_a_workspace_limit(encoder: vlt.Encoder, weights: Path) -> None
     assert stats["peak_held_bytes"] <= limit
 
 
+@pytest.mark.parametrize("count", [1, 4, 41], ids=["a piece", "pieces", "threads"])
+def test_results_come_to_the_host_whole(weights: Path, encoder: vlt.Encoder, count: int) -> None:
+    """Up to 32 MB of states, which several threads bring there, or one where no more may run."""
+    ids = draw((500,) * count + (3,))
+    there_still = encoder.run_packed(there(ids.values), there(ids.starts)).numpy()
+    with vlt.Encoder(weights, "cuda", "float16", num_threads=1) as alone:
+        for each in (alone, encoder):
+            out = np.full((len(ids.values), encoder.hidden_size), np.nan, np.float32)
+            each.run_packed(ids.values, ids.starts, out=out)
+            assert out.tobytes() == there_still.tobytes()
+
+
 def test_threads_side_by_side(weights: Path) -> None:
     rng = np.random.default_rng(2)
     batches = [draw(rng.integers(0, 200, rng.integers(1, 30)).tolist(), seed) for seed in range(40)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -236,8 +237,8 @@ def test_the_chooser_picks_a_tile_that_there_is() -> None:
     with Report() as report:
         for rows in (1, 64, 1000, 70_000, 2**31 - 1):
             for outputs, inputs in (*MODEL_SHAPES, (1, 1), (130, 72), (2**20, 2**20)):
-                for processors in (1, 78, 132):
-                    tile = kernels.choose_hopper_tile(rows, outputs, inputs, processors)
-                    case = f"M={rows} N={outputs} K={inputs} on {processors} processors"
+                for processors, activates in itertools.product((1, 78, 132), (False, True)):
+                    tile = kernels.choose_hopper_tile(rows, outputs, inputs, activates, processors)
+                    case = f"M={rows} N={outputs} K={inputs} {activates} on {processors} processors"
                     known = 0 <= tile < kernels.num_hopper_tiles()
                     report.require(case, known, f"tile {tile} of {kernels.num_hopper_tiles()}")

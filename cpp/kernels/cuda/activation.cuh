@@ -20,8 +20,26 @@ __device__ inline float gelu(float x) {
   return fmaxf(x, 0.0f) - fabsf(x) * exp2_fast(p) + (x - x);
 }
 
+// The same for results that are rounded to 16 bits: a third fewer instructions, of which the product
+// before it must hide as many as there are (and pay for them in watts). The polynomial is fitted to
+// the error of the result in units of float16, at most 0.27 of the half unit that rounding itself may
+// lose; rounded, the root mean square of the error grows by 1 % at most. The last coefficient is
+// negative: the polynomial falls for ever, and nothing need be clamped.
+__device__ inline float gelu_for_16_bits(float x) {
+  const float a = fabsf(x);
+  float p = -3.29602713e-4f;
+  p = fmaf(p, a, 0.00591256609f);
+  p = fmaf(p, a, -0.0485125631f);
+  p = fmaf(p, a, -0.463761747f);
+  p = fmaf(p, a, -1.14934111f);
+  p = fmaf(p, a, -1.00011873f);
+  return fmaf(-a, exp2_fast(p), fmaxf(x, 0.0f));
+}
+
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
 
+// Out: what the result will be rounded to.
+template <typename Out>
 __device__ inline float activate(Activation activation, float x) {
   switch (activation) {
     case Activation::kIdentity:
@@ -29,7 +47,7 @@ __device__ inline float activate(Activation activation, float x) {
     case Activation::kRelu:
       return x < 0 ? 0 : x;  // a NaN stays
     case Activation::kGelu:
-      return gelu(x);
+      return sizeof(Out) == 2 ? gelu_for_16_bits(x) : gelu(x);
     case Activation::kGeluTanh:
       return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
     case Activation::kSilu:

@@ -114,9 +114,9 @@ class CudaBackend final : public DeviceBackend {
     check(cudaStreamSynchronize(cudaStreamLegacy), "cudaMemcpy");
   }
 
-  std::unique_ptr<DeviceStream> create_stream() const override {
+  std::unique_ptr<DeviceStream> create_stream(int max_threads) const override {
     const DeviceScope scope(device_.index);
-    return std::make_unique<CudaStream>(device_, compute_type_);
+    return std::make_unique<CudaStream>(device_, compute_type_, max_threads);
   }
 
  private:

@@ -11,9 +11,6 @@
 namespace vlt::cuda {
 namespace {
 
-// Results come to the host through two pinned halves: one is filled while the other is emptied.
-constexpr uint64_t kOutputHalf = uint64_t{4} << 20;
-
 // Kernels are loaded when first used, which a stricter mode would refuse while recording. Other
 // threads are not affected.
 constexpr cudaStreamCaptureMode kCaptureMode = cudaStreamCaptureModeRelaxed;
@@ -53,12 +50,6 @@ UniqueStream new_stream() {
   return UniqueStream(stream);
 }
 
-UniqueEvent new_event(unsigned flags) {
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, flags), "cudaEventCreate");
-  return UniqueEvent(event);
-}
-
 InputProblem problem_of(const InputError& error) {
   using Kind = InputProblem::Kind;
   static constexpr Kind kKinds[] = {Kind::kNone,
@@ -76,13 +67,14 @@ InputProblem problem_of(const InputError& error) {
 
 }  // namespace
 
-CudaStream::CudaStream(const DeviceTraits& device, DType dtype)
+CudaStream::CudaStream(const DeviceTraits& device, DType dtype, int max_threads)
     : device_(device),
       own_stream_(new_stream()),
       stream_(own_stream_.get()),
       uploaded_(new_event(cudaEventDisableTiming)),
       finished_(new_event(cudaEventDisableTiming)),
       memory_(device.index),
+      copies_(device.index, max_threads),
       error_(reinterpret_cast<InputError*>(error_memory_.room_for(sizeof(InputError)))),
       operations_(device, dtype, stream_, error_) {
   *error_ = {};
@@ -241,23 +233,7 @@ void CudaStream::finish() {
 }
 
 void CudaStream::download(void* host, const void* device, uint64_t bytes) {
-  const DeviceScope scope(device_.index);
-  std::byte* halves = output_.room_for(std::min(bytes, 2 * kOutputHalf));
-  auto* to = static_cast<std::byte*>(host);
-  const auto* from = static_cast<const std::byte*>(device);
-  const auto fetch = [&](uint64_t at) {
-    const uint64_t size = std::min(kOutputHalf, bytes - at);
-    std::byte* half = halves + at / kOutputHalf % 2 * kOutputHalf;
-    check(cudaMemcpyAsync(half, from + at, size, cudaMemcpyDeviceToHost, stream_),
-          "fetching a result");
-  };
-  if (bytes > 0) fetch(0);
-  for (uint64_t at = 0; at < bytes; at += kOutputHalf) {
-    check(cudaStreamSynchronize(stream_), "running a batch");
-    if (at + kOutputHalf < bytes) fetch(at + kOutputHalf);
-    std::memcpy(to + at, halves + at / kOutputHalf % 2 * kOutputHalf,
-                std::min(kOutputHalf, bytes - at));
-  }
+  copies_.copy(host, device, bytes, stream_);
 }
 
 void CudaStream::copy(void* to, const void* from, uint64_t bytes) {

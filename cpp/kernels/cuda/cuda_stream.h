@@ -7,26 +7,18 @@
 #include <vector>
 
 #include "kernels/cuda/cuda_operations.h"
+#include "kernels/cuda/handles.h"
+#include "kernels/cuda/host_copies.h"
 #include "kernels/cuda/pinned_buffer.h"
 #include "kernels/cuda/virtual_memory.h"
 #include "kernels/device.h"
 
 namespace vlt::cuda {
 
-// Deletes what the runtime's handles stand for.
-struct Destroy {
-  void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
-  void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
-  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
-};
-using UniqueStream = std::unique_ptr<CUstream_st, Destroy>;
-using UniqueEvent = std::unique_ptr<CUevent_st, Destroy>;
-using UniqueGraph = std::unique_ptr<CUgraphExec_st, Destroy>;
-
 class CudaStream final : public DeviceStream {
  public:
   // The device must be the thread's current one; later calls see to that themselves.
-  CudaStream(const DeviceTraits& device, DType dtype);
+  CudaStream(const DeviceTraits& device, DType dtype, int max_threads);
 
   uint64_t granularity() const override { return memory_.granularity(); }
   std::byte* reserve(uint64_t bytes) override;
@@ -71,7 +63,7 @@ class CudaStream final : public DeviceStream {
   const UniqueEvent finished_;  // the latest run, in whichever stream it went
   VirtualMemory memory_;
   PinnedBuffer input_;
-  PinnedBuffer output_;
+  HostCopies copies_;
   PinnedBuffer error_memory_;
   InputError* const error_;  // in pinned memory: kernels write it
   CudaOperations operations_;

@@ -49,6 +49,7 @@ struct HopperTile {
 int num_hopper_tiles();
 HopperTile hopper_tile(int index);
 // Pure arithmetic on shapes, tested without a GPU.
-int choose_hopper_tile(int64_t rows, int64_t outputs, int64_t inputs, int num_multiprocessors);
+int choose_hopper_tile(int64_t rows, int64_t outputs, int64_t inputs, bool activates,
+                       int num_multiprocessors);
 
 }  // namespace vlt::cuda

@@ -146,7 +146,7 @@ __device__ void store_totals(const float4* totals, const GemmArguments& argument
       const int64_t at = row * arguments.out_stride + col;
       float x = four[q] + arguments.bias[col];
       if (residual != nullptr) x += residual[at];
-      out[at] = activate(arguments.activation, x);
+      out[at] = activate<float>(arguments.activation, x);
     }
   }
 }

@@ -26,18 +26,25 @@ void launch_kernel(const GemmArguments& a, const DeviceTraits& device, cudaStrea
   p.bias = a.bias;
   p.num_rows = a.num_rows;
   p.max_rows = a.max_rows;
+  p.num_biases = ceil_div(a.outputs, 8) * 8;
   p.tiles_across = ceil_div(a.outputs, S::kCols);
   p.num_depths = ceil_div(a.inputs, hopper::kDepth);
+  p.num_stages = std::min(S::kStages, p.num_depths);
   p.activation = a.activation;
   p.has_residual = has_residual;
 
   const int most = ceil_div(a.max_rows, S::kRows) * p.tiles_across;
+  const int bytes = S::kFixedBytes + hopper::num_stages<S>(p) * S::kStageBytes;
+  constexpr int kReserved = 1024;  // of each block, by the driver
+  const int blocks =
+      std::min(S::kBlocks, (hopper::kMaxSharedBytes + kReserved) / (bytes + kReserved));
   LaunchShape shape;
-  shape.grid = dim3(std::min(device.num_multiprocessors, most));
-  shape.block = dim3(hopper::kThreads);
-  shape.shared_bytes = S::kSharedBytes;
+  shape.grid = dim3(std::min(device.num_multiprocessors * blocks, most));
+  shape.block = dim3(S::kThreads);
+  shape.shared_bytes = bytes;
   const auto kernel = hopper::gemm_kernel<T, S, activations>;
-  allow_shared_bytes(kernel, S::kSharedBytes);
+  allow_shared_bytes(kernel, hopper::kMaxSharedBytes);
+  prefer_shared_memory(kernel);
   launch(kernel, shape, device.overlap, stream, in, weight, residual, out, p);
 }
 
@@ -68,13 +75,15 @@ bool launch_if(const HopperTile& tile, const GemmArguments& a, const DeviceTrait
 void gemm_hopper(const GemmArguments& a, const DeviceTraits& device, cudaStream_t stream,
                  int tile) {
   if (a.max_rows == 0 || a.outputs == 0) return;
-  const int index =
-      tile >= 0 ? tile
-                : choose_hopper_tile(a.max_rows, a.outputs, a.inputs, device.num_multiprocessors);
+  const int index = tile >= 0 ? tile
+                              : choose_hopper_tile(a.max_rows, a.outputs, a.inputs,
+                                                   a.activation != Activation::kIdentity,
+                                                   device.num_multiprocessors);
   const HopperTile shape = hopper_tile(index);
   const bool launched = launch_if<128, 192>(shape, a, device, stream) ||
+                        launch_if<128, 160>(shape, a, device, stream) ||
                         launch_if<128, 128>(shape, a, device, stream) ||
-                        launch_if<64, 128>(shape, a, device, stream) ||
+                        launch_if<128, 96>(shape, a, device, stream) ||
                         launch_if<64, 64>(shape, a, device, stream) ||
                         launch_if<64, 32>(shape, a, device, stream);
   if (!launched) throw CudaError(cudaErrorInvalidValue, "choosing a kernel for the tile");

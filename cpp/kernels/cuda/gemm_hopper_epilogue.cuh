@@ -76,7 +76,7 @@ __device__ void stage_results(const float (&sums)[blocks][S::kCols / 2], uint32_
             low += residual.x;
             high += residual.y;
           }
-          pair = pack_pair<T>(activate(activation, low), activate(activation, high));
+          pair = pack_pair<T>(activate<T>(activation, low), activate<T>(activation, high));
         }
         store_matrices(address(first + j, block), pairs[j][block]);
       }

@@ -1,11 +1,14 @@
 // out [M, N] = activation(in [M, K] · weight [N, K]ᵀ + bias), or + residual, for sm_90a.
 //
-// A block is one warpgroup that copies and two that multiply, and stays for many tiles. Stages of
-// 64 columns of K go round a ring of shared memory in the order of the block's tiles: the loading
+// A block is one warpgroup that copies and two that multiply, and stays for many tiles. Stages of 64
+// columns of K go round a ring of shared memory in the order of the block's tiles: the loading
 // thread waits for `empty` and fills, a multiplying group waits for `full`, issues its products,
 // and releases the stage before. A group's tile ends in its staging buffer: a serving thread brings
 // bias and residual (`ready`), the group puts its results in place (`written`), the thread stores.
-// Each group owns every second tile, so that one's epilogue runs under the other's products.
+// Each group owns every second tile, so that one's epilogue runs under the other's products. A block
+// of small tiles has one such group: where few rows make few tiles, what counts is how soon it runs.
+//
+// Nothing of the first tile waits for M: its weights are on their way while the kernel before drains.
 //
 // Two variants were measured on an H200 against 128 × 128, at M = 64 … 65,536 and the shapes of the
 // layers of MiniLM-L6, BERT-base and BERT-large. Clusters of two blocks that share each weight tile
@@ -26,13 +29,6 @@
 
 namespace vlt::cuda::hopper {
 
-__device__ inline void prefetch_box(const CUtensorMap* map, int column, int row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(
-                   reinterpret_cast<uint64_t>(map)),
-               "r"(column), "r"(row)
-               : "memory");
-}
-
 // `bytes` in one piece, a multiple of 16 as both addresses are.
 __device__ inline void load_bytes(uint32_t shared, const void* global, uint32_t bytes,
                                   uint32_t barrier) {
@@ -49,31 +45,38 @@ __device__ inline uint32_t uniform(uint32_t x) { return __shfl_sync(0xffffffffu,
 
 // ---- The copying warpgroup
 
-// Only a hint, so it may name a tile that turns out not to exist.
+// No kernel of a run writes weights: the first tile's fill the ring while the kernel before drains.
+// Returns how many stages wait for `in` alone.
 template <typename S>
-__device__ void prefetch_weights(const Parameters& p, const CUtensorMap* weight) {
-  const int column = static_cast<int>(blockIdx.x) % p.tiles_across * S::kCols;
-  const int depths = p.num_depths < S::kStages ? p.num_depths : S::kStages;
-  for (int depth = 0; depth < depths; ++depth) prefetch_box(weight, depth * kDepth, column);
+__device__ int load_first_weights(const Parameters& p, const TileSequence<S>& tiles,
+                                  const SharedMemory<S>& shared, const CUtensorMap* weight) {
+  const int depths = min(p.num_depths, shared.stages);
+  for (int depth = 0; depth < depths; ++depth) {
+    barrier_arrive_expect(shared.full(depth), S::kStageBytes);
+    load_box(shared.weight(depth), weight, shared.full(depth), depth * kDepth, tiles.column(0));
+  }
+  return depths;
 }
 
 template <typename S>
 __device__ void load_tiles(const Parameters& p, const TileSequence<S>& tiles,
                            const SharedMemory<S>& shared, const CUtensorMap* in,
-                           const CUtensorMap* weight) {
-  RingPosition<S::kStages> at;
-  for (int i = 0; i < tiles.count; ++i) {
+                           const CUtensorMap* weight, int have_weights) {
+  RingPosition at{shared.stages};
+  for (int i = 0, count = 1; i < count; ++i) {
     const int row = tiles.row(i);
     const int column = tiles.column(i);
     for (int depth = 0; depth < p.num_depths; ++depth, at.advance()) {
       const uint32_t full = shared.full(at.stage);
-      const uint32_t weights = shared.weight(at.stage);
-      // A fresh barrier counts as having ended a phase of parity 1: the first round does not wait.
-      barrier_wait(shared.empty(at.stage), at.parity ^ 1);
-      barrier_arrive_expect(full, S::kStageBytes);
-      load_box(weights, weight, full, depth * kDepth, column);
+      if (i > 0 || depth >= have_weights) {
+        // A fresh barrier counts as having ended a phase of parity 1: the first round does not wait.
+        barrier_wait(shared.empty(at.stage), at.parity ^ 1);
+        barrier_arrive_expect(full, S::kStageBytes);
+        load_box(shared.weight(at.stage), weight, full, depth * kDepth, column);
+      }
       load_box(shared.in(at.stage), in, full, depth * kDepth, row);
     }
+    if (i == 0) count = tiles.count(p);
   }
 }
 
@@ -83,13 +86,15 @@ __device__ void serve_group(const Parameters& p, const TileSequence<S>& tiles,
                             const CUtensorMap* out) {
   const uint32_t staging = shared.staging(group);
   const uint32_t ready = shared.ready(group);
+  const int count = tiles.count(p);
   uint32_t parity = 0;
-  for (int i = group; i < tiles.count; i += 2, parity ^= 1) {
+  for (int i = group; i < count; i += S::kGroups, parity ^= 1) {
     const int row = tiles.row(i);
     const int column = tiles.column(i);
+    const uint32_t bias_bytes = min(S::kCols, p.num_biases - column) * 4;
     // This also says that the buffer is free.
-    barrier_arrive_expect(ready, S::kBiasBytes + (p.has_residual ? S::kStagingBytes : 0));
-    load_bytes(shared.bias(group), p.bias + column, S::kBiasBytes, ready);
+    barrier_arrive_expect(ready, bias_bytes + (p.has_residual ? S::kStagingBytes : 0));
+    load_bytes(shared.bias(group), p.bias + column, bias_bytes, ready);
     if (p.has_residual)
       for (int box = 0; box < S::kBoxes; ++box)
         load_box(staging + box * S::kBoxBytes, residual, ready, column + box * S::kBoxCols, row);
@@ -111,7 +116,7 @@ __device__ inline void release_stage(uint32_t empty) {
 // Issues all products of a tile, of which the last stage's may still be in flight afterwards and
 // hold their stage: the caller waits and releases `at.stage` less one.
 template <typename T, typename S, int blocks>
-__device__ void multiply(float (&sums)[blocks][S::kCols / 2], RingPosition<S::kStages>& at,
+__device__ void multiply(float (&sums)[blocks][S::kCols / 2], RingPosition& at,
                          const SharedMemory<S>& shared, int num_depths) {
   // Addresses are in the low half, in units of 16 bytes, and cannot carry out of it.
   const uint64_t in = matrix_descriptor(shared.in(0), Swizzle::k128, 1024);
@@ -145,22 +150,24 @@ template <typename T, typename S, Activations activations>
 __device__ void multiply_tiles(const Parameters& p, const TileSequence<S>& tiles,
                                const SharedMemory<S>& shared, int group) {
   constexpr int turn_barrier = 1;  // of group 0; the next is that of group 1
-  RingPosition<S::kStages> at;
+  RingPosition at{shared.stages};
   uint32_t parity = 0;
   if (group == 1) at.advance(p.num_depths);
 
-  for (int i = group; i < tiles.count; i += 2, parity ^= 1) {
+  const int count = tiles.count(p);
+  for (int i = group; i < count; i += S::kGroups, parity ^= 1) {
     // Were the groups' products mixed, both would reach their epilogues at the same time and leave
     // the tensor cores idle. The turn passes while the last products are still in flight.
-    if (i > 0) named_sync(turn_barrier + group, 2 * kGroupThreads);
+    if (S::kGroups > 1 && i > 0) named_sync(turn_barrier + group, 2 * kGroupThreads);
     float sums[S::kRows / 64][S::kCols / 2];
     multiply<T, S>(sums, at, shared, p.num_depths);
-    if (i + 1 < tiles.count) named_arrive(turn_barrier + (group ^ 1), 2 * kGroupThreads);
+    if (S::kGroups > 1 && i + 1 < count)
+      named_arrive(turn_barrier + (group ^ 1), 2 * kGroupThreads);
     wgmma_wait<0>();
 #pragma unroll
     for (int block = 0; block < S::kRows / 64; ++block) wgmma_pin(sums[block]);
-    release_stage(shared.empty((at.stage == 0 ? S::kStages : at.stage) - 1));
-    at.advance(p.num_depths);  // the other group's tile
+    release_stage(shared.empty((at.stage == 0 ? shared.stages : at.stage) - 1));
+    if (S::kGroups > 1) at.advance(p.num_depths);  // the other group's tile
 
     barrier_wait(shared.ready(group), parity);
     stage_results<T, S, activations>(p, sums, shared.staging(group), shared.bias(group));
@@ -174,11 +181,11 @@ __device__ void multiply_tiles(const Parameters& p, const TileSequence<S>& tiles
 
 template <typename S>
 __device__ void init_barriers(const SharedMemory<S>& shared) {
-  for (int stage = 0; stage < S::kStages; ++stage) {
+  for (int stage = 0; stage < shared.stages; ++stage) {
     barrier_init(shared.full(stage), 1);
     barrier_init(shared.empty(stage), 4);  // warps
   }
-  for (int group = 0; group < 2; ++group) {
+  for (int group = 0; group < S::kGroups; ++group) {
     barrier_init(shared.ready(group), 1);
     barrier_init(shared.written(group), kGroupThreads);
   }
@@ -186,36 +193,37 @@ __device__ void init_barriers(const SharedMemory<S>& shared) {
 }
 
 template <typename T, typename S, Activations activations>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     gemm_kernel(const __grid_constant__ CUtensorMap in, const __grid_constant__ CUtensorMap weight,
                 const __grid_constant__ CUtensorMap residual,
                 const __grid_constant__ CUtensorMap out, const Parameters p) {
   extern __shared__ uint8_t dynamic_shared[];
-  const SharedMemory<S> shared{uniform((shared_address(dynamic_shared) + S::kAlignment - 1) /
-                                       S::kAlignment * S::kAlignment)};
+  const SharedMemory<S> shared{
+      uniform((shared_address(dynamic_shared) + S::kAlignment - 1) / S::kAlignment * S::kAlignment),
+      num_stages<S>(p)};
   const int group = static_cast<int>(uniform(threadIdx.x / kGroupThreads));
+  const TileSequence<S> tiles(p.tiles_across);
+  int have_weights = 0;
   if (threadIdx.x == 0) {
     init_barriers(shared);
     prefetch_map(&in);
     prefetch_map(&weight);
     prefetch_map(&residual);
     prefetch_map(&out);
-    prefetch_weights<S>(p, &weight);
+    have_weights = load_first_weights<S>(p, tiles, shared, &weight);
   }
   __syncthreads();
   wait_for_previous();
-  const int rows = p.num_rows == nullptr ? p.max_rows : *p.num_rows;
-  const TileSequence<S> tiles(rows, p.tiles_across);
 
-  // 40 + 2 × 232 registers for each of 128 threads: the whole file.
+  // Of two groups' blocks 40 + 2 × 232 registers for each of 128 threads: the whole file.
   if (group == 0) {
-    lower_registers<40>();
+    if constexpr (S::kGroups > 1) lower_registers<40>();
     if (threadIdx.x == 0)
-      load_tiles<S>(p, tiles, shared, &in, &weight);
-    else if (threadIdx.x == 32 || threadIdx.x == 64)
+      load_tiles<S>(p, tiles, shared, &in, &weight, have_weights);
+    else if (threadIdx.x == 32 || (S::kGroups > 1 && threadIdx.x == 64))
       serve_group<S>(p, tiles, shared, threadIdx.x / 32 - 1, &residual, &out);
   } else {
-    raise_registers<232>();
+    if constexpr (S::kGroups > 1) raise_registers<232>();
     multiply_tiles<T, S, activations>(p, tiles, shared, group - 1);
   }
 }

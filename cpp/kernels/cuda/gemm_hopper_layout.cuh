@@ -3,8 +3,8 @@
 //
 //   shared memory, from a multiple of 1024 on
 //   ┌─────────────────────────┬───────────────────────┬────────────┬───────────────────────┐
-//   │ stages ×                │ 2 groups ×            │ 2 groups × │ stages × full, empty  │
-//   │   in     [rows, 64]     │   staging [rows, 64]  │   bias     │ 2 groups ×            │
+//   │ stages ×                │ groups ×              │ groups ×   │ stages × full, empty  │
+//   │   in     [rows, 64]     │   staging [rows, 64]  │   bias     │ groups ×              │
 //   │   weight [cols, 64]     │     for each 64 cols  │   [cols]   │   ready, written      │
 //   └─────────────────────────┴───────────────────────┴────────────┴───────────────────────┘
 #pragma once
@@ -16,7 +16,6 @@ namespace vlt::cuda::hopper {
 constexpr int kDepth = 64;      // columns of K in a stage: one swizzled row of 128 bytes
 constexpr int kRowBytes = 128;  // of an operand in a stage
 constexpr int kGroupThreads = 128;
-constexpr int kThreads = 3 * kGroupThreads;
 constexpr int kMaxSharedBytes = 232448;  // 227 KiB, what a block of sm_90 can have
 
 // Sizes that follow from a tile.
@@ -25,9 +24,17 @@ struct Shape {
   static constexpr int kRows = rows;
   static constexpr int kCols = cols;
 
+  // Multiplying warpgroups, and blocks that can share a multiprocessor. Of the small tiles a block
+  // often has only one: it takes half of the registers and no more stages than K fills, so that the
+  // next kernel's blocks find room beside it.
+  static constexpr int kGroups = rows == 64 ? 1 : 2;
+  static constexpr int kBlocks = 3 - kGroups;
+  static constexpr int kThreads = (1 + kGroups) * kGroupThreads;
+
   static constexpr int kInBytes = rows * kRowBytes;
   static constexpr int kStageBytes = kInBytes + cols * kRowBytes;
-  static constexpr int kBoxCols = cols < 64 ? cols : 64;
+  // Columns of a box of results: as many as divide the tile.
+  static constexpr int kBoxCols = cols % 64 == 0 ? 64 : 32;
   static constexpr int kBoxes = cols / kBoxCols;
   static constexpr int kBoxBytes = rows * kBoxCols * 2;
   static constexpr int kStagingBytes = kBoxes * kBoxBytes;
@@ -35,10 +42,10 @@ struct Shape {
 
   static constexpr int kAlignment = 1024;
   static constexpr int kBarrierBytes = 512;
-  static constexpr int kFixedBytes = kAlignment + 2 * (kStagingBytes + kBiasBytes) + kBarrierBytes;
-  static constexpr int kStages = (kMaxSharedBytes - kFixedBytes) / kStageBytes;
-  static constexpr int kSharedBytes = kFixedBytes + kStages * kStageBytes;
-  static_assert(kStages >= 3 && (2 * kStages + 4) * 8 <= kBarrierBytes);
+  static constexpr int kFixedBytes =
+      kAlignment + kGroups * (kStagingBytes + kBiasBytes) + kBarrierBytes;
+  static constexpr int kStages = (kMaxSharedBytes - kFixedBytes) / kStageBytes;  // at most
+  static_assert(kStages >= 3 && (2 * kStages + 2 * kGroups) * 8 <= kBarrierBytes);
   static_assert(kInBytes % 1024 == 0 && kStageBytes % 1024 == 0 && kBoxBytes % 1024 == 0);
 };
 
@@ -46,28 +53,37 @@ struct Parameters {
   const float* bias;        // [N], padded
   const int32_t* num_rows;  // in device memory, or null
   int32_t max_rows;
+  int32_t num_biases;    // N, rounded up to the 8 columns that may be stored
   int32_t tiles_across;  // ceil(N / cols)
   int32_t num_depths;    // ceil(K / 64)
+  int32_t num_stages;
   Activation activation;
   bool has_residual;
 };
 
+// Constant, so that it costs nothing, but of small tiles.
+template <typename S>
+__host__ __device__ int num_stages(const Parameters& p) {
+  return S::kGroups == 1 ? p.num_stages : S::kStages;
+}
+
 template <typename S>
 struct SharedMemory {
   uint32_t base;
+  int stages;
   __device__ uint32_t in(int stage) const { return base + stage * S::kStageBytes; }
   __device__ uint32_t weight(int stage) const { return in(stage) + S::kInBytes; }
-  __device__ uint32_t staging(int group) const { return in(S::kStages) + group * S::kStagingBytes; }
-  __device__ uint32_t bias(int group) const { return staging(2) + group * S::kBiasBytes; }
-  __device__ uint32_t full(int stage) const { return bias(2) + 8 * stage; }
-  __device__ uint32_t empty(int stage) const { return full(S::kStages) + 8 * stage; }
-  __device__ uint32_t ready(int group) const { return empty(S::kStages) + 8 * group; }
-  __device__ uint32_t written(int group) const { return ready(2) + 8 * group; }
+  __device__ uint32_t staging(int group) const { return in(stages) + group * S::kStagingBytes; }
+  __device__ uint32_t bias(int group) const { return staging(S::kGroups) + group * S::kBiasBytes; }
+  __device__ uint32_t full(int stage) const { return bias(S::kGroups) + 8 * stage; }
+  __device__ uint32_t empty(int stage) const { return full(stages) + 8 * stage; }
+  __device__ uint32_t ready(int group) const { return empty(stages) + 8 * group; }
+  __device__ uint32_t written(int group) const { return ready(S::kGroups) + 8 * group; }
 };
 
 // A place in the ring: the stage, and the parity of how often the ring was gone round.
-template <int stages>
 struct RingPosition {
+  int stages;
   int stage = 0;
   uint32_t parity = 0;
   __device__ void advance() {
@@ -84,13 +100,17 @@ struct RingPosition {
 // memory once; the weights fit the L2 cache.
 template <typename S>
 struct TileSequence {
-  int first, step, count, tiles_across;
-  __device__ TileSequence(int rows, int tiles_across)
+  int first, step, tiles_across;
+  __device__ explicit TileSequence(int tiles_across)
       : first(static_cast<int>(blockIdx.x)),
         step(static_cast<int>(gridDim.x)),
-        tiles_across(tiles_across) {
+        tiles_across(tiles_across) {}
+  // At least one: the first tile lies in the room for rows, and is computed whether M reaches it or
+  // not, so that nothing has to wait for M.
+  __device__ int count(const Parameters& p) const {
+    const int rows = p.num_rows == nullptr ? p.max_rows : *p.num_rows;
     const int total = (rows + S::kRows - 1) / S::kRows * tiles_across;
-    count = first < total ? (total - first - 1) / step + 1 : 0;
+    return first < total ? (total - first - 1) / step + 1 : 1;
   }
   __device__ int column(int i) const { return (first + i * step) % tiles_across * S::kCols; }
   __device__ int row(int i) const { return (first + i * step) / tiles_across * S::kRows; }

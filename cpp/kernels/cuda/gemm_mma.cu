@@ -173,11 +173,11 @@ __device__ void store_four(Out* to, float4 x, int cols, bool aligned) {
   if (cols > 3) to[3] = from_float<Out>(x.w);
 }
 
-template <Finish kFinish>
+template <typename Out, Finish kFinish>
 __device__ float finish(Activation activation, float x) {
   if constexpr (kFinish == Finish::kIdentity) return x;
-  if constexpr (kFinish == Finish::kGelu) return gelu(x);
-  return activate(activation, x);
+  if constexpr (kFinish == Finish::kGelu) return activate<Out>(Activation::kGelu, x);
+  return activate<Out>(activation, x);
 }
 
 // Sums change hands through the warp's own slab of 16 rows, so that a warp stores 32 to 128
@@ -234,10 +234,10 @@ __device__ void store_tile(const Sums<Tile>& sums, float* slab, const GemmArgume
       for (int b = 0; b < kBatch; ++b) {
         const int row = first + b * kRowsAtOnce;
         if (row >= rows || cols <= 0) continue;
-        x[b] = {finish<kFinish>(arguments.activation, x[b].x),
-                finish<kFinish>(arguments.activation, x[b].y),
-                finish<kFinish>(arguments.activation, x[b].z),
-                finish<kFinish>(arguments.activation, x[b].w)};
+        x[b] = {finish<Out, kFinish>(arguments.activation, x[b].x),
+                finish<Out, kFinish>(arguments.activation, x[b].y),
+                finish<Out, kFinish>(arguments.activation, x[b].z),
+                finish<Out, kFinish>(arguments.activation, x[b].w)};
         store_four(out + row * arguments.out_stride + col, x[b], cols, aligned);
       }
     }

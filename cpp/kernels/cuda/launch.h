@@ -37,6 +37,16 @@ void allow_shared_bytes(void (*kernel)(Parameters...), size_t bytes) {
         "cudaFuncSetAttribute(shared memory)");
 }
 
+// Has a multiprocessor keep its largest division of shared memory, whatever a launch asks for: it
+// could change that only when idle, and the next kernel is to be put in place before.
+template <typename... Parameters>
+void prefer_shared_memory(void (*kernel)(Parameters...)) {
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributePreferredSharedMemoryCarveout,
+                             cudaSharedmemCarveoutMaxShared),
+        "cudaFuncSetAttribute(division of shared memory)");
+}
+
 // `overlap`: the device can start the kernel before its predecessor ends (sm_90 and later).
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), const LaunchShape& shape, bool overlap,

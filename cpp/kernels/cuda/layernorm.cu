@@ -64,7 +64,9 @@ constexpr int kBlocks = Shape::blocks(Shape::kLoadRegisters + Constants::kRegist
 
 // A warp strides over the rows and reads those of a turn before it writes any of them: `out` may be
 // `in`. The first turn's are asked for before the number of rows is known, which memory has room
-// for; rows past the end are read, as the last one that may exist, and not written.
+// for; rows past the end are read, as the last one that may exist, and not written. The last rows
+// come first: they are what the product before wrote last and the L2 cache still has, and the first
+// rows, written last, are what the next product reads first.
 template <typename T, typename Shape, typename Constants>
 __global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants>))
     layernorm_kernel(const __grid_constant__ LayerNormArguments args) {
@@ -73,26 +75,28 @@ __global__ void __launch_bounds__(kRowThreads, (kBlocks<Shape, Constants>))
   wait_for_previous();
   const int num_chunks = args.cols / Shape::kElements;
   const int64_t turn_rows = int64_t{warps_in_grid()} * Shape::kWarpRows;
-  int64_t first = int64_t{warp_in_grid()} * Shape::kWarpRows;
+  const int64_t last = (int64_t{args.max_rows} - 1) / Shape::kWarpRows * Shape::kWarpRows;
+  int64_t first = last - int64_t{warp_in_grid()} * Shape::kWarpRows;
   Chunks<Shape> chunks;
   const auto load = [&](int64_t from, int num_rows) {
     const auto row_of = [&](int i) {
       const int64_t row = min(from + Shape::row_offset(i), int64_t{num_rows} - 1);
       return static_cast<const T*>(args.in) + row * args.in_stride;
     };
-    if (from < num_rows) load_rows<T, Shape>(num_chunks, row_of, chunks);
+    if (from >= 0 && from < num_rows) load_rows<T, Shape>(num_chunks, row_of, chunks);
   };
   load(first, args.max_rows);
 
   const int num_rows = *args.num_rows;
   const Destination<T> out(args);
   if (!out.rows) return;
-  while (first < num_rows) {
+  while (first >= 0) {
     const int64_t own = first;
     Rows<Shape> x;
     unpack_rows<T, Shape>(chunks, x);
-    first += turn_rows;
+    first -= turn_rows;
     load(first, num_rows);
+    if (own >= num_rows) continue;
     store_norm<Shape>(x, constants, args.cols, args.norm.epsilon,
                       [&](int i, int column, const float(&y)[Shape::kElements]) {
                         const int64_t row = own + Shape::row_offset(i);
