@@ -31,8 +31,16 @@ struct CostModel {
   }
 };
 
-std::vector<Chunk> cut(const int32_t* starts, int32_t num_sequences, int64_t target_tokens,
+// Of what is left a worker's chunk takes a part, at least this many tokens: large chunks first, then
+// ever smaller ones, so that all workers end at about the same time. (Guided self-scheduling, after
+// Polychronopoulos and Kuck, 1987.)
+constexpr int64_t kLeastTokens = 64;
+
+std::vector<Chunk> cut(const int32_t* starts, int32_t num_sequences, int64_t most_tokens, int parts,
                        int32_t most_sequences, const CostModel& model) {
+  const auto most_of = [&](int64_t tokens_left) {
+    return std::min(most_tokens, std::max(tokens_left / parts, kLeastTokens));
+  };
   std::vector<Chunk> chunks;
   double squares = 0;
   const auto close = [&](Chunk& chunk) {
@@ -43,13 +51,15 @@ std::vector<Chunk> cut(const int32_t* starts, int32_t num_sequences, int64_t tar
     squares = 0;
   };
   Chunk chunk;
+  int64_t target = most_of(starts[num_sequences] - starts[0]);
   for (int32_t s = 0; s < num_sequences; ++s) {
     const int64_t length = starts[s + 1] - starts[s];
     const bool full =
-        chunk.num_tokens + length > target_tokens || chunk.end - chunk.first >= most_sequences;
+        chunk.num_tokens + length > target || chunk.end - chunk.first >= most_sequences;
     if (full && chunk.end > chunk.first) {
       close(chunk);
       chunk = Chunk{s, s, 0, 0};
+      target = most_of(starts[num_sequences] - starts[s]);
     }
     chunk.end = s + 1;
     chunk.num_tokens += length;
@@ -78,22 +88,18 @@ double total_cost(const std::vector<Chunk>& chunks) {
 Schedule make_schedule(const int32_t* starts, int32_t num_sequences,
                        const Architecture& architecture, int workers, const ChunkLimits& limits) {
   const CostModel model(architecture);
-  const int64_t tokens = starts[num_sequences] - starts[0];
   Schedule alone, together;
   if (limits.alone_tokens > 0) {
-    // At least four chunks a worker let the quick ones take over from the slow ones.
-    const int64_t quarter =
-        workers > 1 ? std::max<int64_t>(tokens / (int64_t{4} * workers), 64) : tokens;
     alone.mode = Stream::Mode::kAlone;
-    alone.chunks =
-        cut(starts, num_sequences, std::min(limits.alone_tokens, quarter), limits.sequences, model);
+    alone.chunks = cut(starts, num_sequences, limits.alone_tokens, workers > 1 ? 2 * workers : 1,
+                       limits.sequences, model);
     alone.workers = std::min(workers, std::max(static_cast<int>(alone.chunks.size()), 1));
   }
   if (workers == 1 || limits.together_tokens == 0) return alone;
 
   together.mode = Stream::Mode::kTogether;
   together.workers = workers;
-  together.chunks = cut(starts, num_sequences, limits.together_tokens, limits.sequences, model);
+  together.chunks = cut(starts, num_sequences, limits.together_tokens, 1, limits.sequences, model);
   if (limits.alone_tokens == 0) return together;
 
   const double shared_cost = kSharingLoss * total_cost(together.chunks) / workers +
