@@ -9,7 +9,13 @@ import time
 from pathlib import Path
 
 # Name of a peer -> the package whose version says which one it was.
-PACKAGES = {"torch": "torch", "ort": "onnxruntime", "ov": "openvino", "ct2": "ctranslate2"}
+PACKAGES = {
+    "torch": "torch",
+    "ort": "onnxruntime",
+    "ov": "openvino",
+    "ct2": "ctranslate2",
+    "st": "sentence-transformers",
+}
 
 
 def read(threads: int, precision: str, peers: list[str]) -> dict[str, str]:

@@ -119,12 +119,20 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--precision", choices=SAME_WORK, default="float32")
+    parser.add_argument(
+        "--peers", help="as bench_encoder.py has, and st; default: all"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=NUM_TEXTS)
     parser.add_argument("--cache", type=Path, default=Path(".peers"), help="for conversions")
     args = parser.parse_args()
     names = [name for name, peer in peers.PEERS.items() if peer.precision == args.precision]
+    if args.precision == "float32":
+        names.append("st")
+    chosen = args.peers.split(",") if args.peers else names
+    if unknown := [name for name in chosen if name not in names]:
+        parser.error(f"{unknown[0]!r} is none of the peers in {args.precision}: {', '.join(names)}")
     model = open_model("minilm", args.cache)
     encoder = open_vlt(model, args.threads, args.precision)
     lengths = json.loads(WORKLOADS.read_text("utf-8"))["queries-1024"]["lengths"]
@@ -133,17 +141,18 @@ def main() -> int:
     )
     runs: dict[str, Run] = {"vlt": lambda t: encoder.encode(t, normalize_embeddings=True)}
     sample = texts[:100]
-    for name in names:
+    for name in chosen:
+        if name == "st":
+            runs["sentence-transformers"] = sentence_transformers(model.folder)
+            continue
         peer = TextPeer(RunningPeer(name, model, args.threads, pooled), encoder, texts)
         check_same_work(name, peer.vectors(sample), encoder, sample, args.precision)
         runs[peer.name] = peer.run
-    if args.precision == "float32":
-        runs["sentence-transformers"] = sentence_transformers(model.folder)
     for run in runs.values():
         run(sample)
     seconds = time_passes(runs, texts, args.rounds)
     parts = stages(encoder, texts, args.rounds)
-    setting = bench_setting.read(args.threads, args.precision, names)
+    setting = bench_setting.read(args.threads, args.precision, chosen)
     print(", ".join(f"{key} {value}" for key, value in setting.items()))
     print("\n| engine | texts/s | its time / vlt's |\n| --- | ---: | ---: |")
     for name, taken in seconds.items():
