@@ -119,9 +119,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--precision", choices=SAME_WORK, default="float32")
-    parser.add_argument(
-        "--peers", help="as bench_encoder.py has, and st; default: all"
-    )
+    parser.add_argument("--peers", help="as bench_encoder.py has, and st; default: all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=NUM_TEXTS)

@@ -49,6 +49,7 @@ FOLDERS = {
 # Modules that may import ctypes -> what for.
 CTYPES_MODULES = {
     Path("_native.py"): "the bridge to libvlt",
+    Path("_native_scheduling.py"): "the bridge to its scheduler",
     Path("_dlpack.py"): "capsules with arrays, made and opened by Python's own C interface",
 }
 
@@ -103,7 +104,7 @@ def imports(node: ast.AST, in_function: bool = False) -> Iterator[tuple[int, str
 def check_import(module: Path, name: str, in_function: bool) -> str | None:
     """Why a module of the package may not import `name`; None where it may."""
     if name == "ctypes":
-        allowed = " and ".join(map(str, CTYPES_MODULES))
+        allowed = ", ".join(map(str, CTYPES_MODULES))
         return None if module in CTYPES_MODULES else f"only {allowed} may import ctypes"
     own = INTEGRATIONS.get(module, set()) | FOLDERS.get(module.parent, set())
     if name in sys.stdlib_module_names or name in AT_LOAD | own:

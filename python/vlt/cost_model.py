@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import _native
+from . import _native_scheduling
 from .arguments import checked_seconds
 from .timing import time_batches
 
@@ -63,7 +63,7 @@ class CostModel:
             No points, or a time that is not above 0.
         """
         sums = [(sum(ns), sum(n * n for n in ns), seconds) for ns, seconds in points]
-        return cls(*_native.cost_model_fit(sums))
+        return cls(*_native_scheduling.cost_model_fit(sums))
 
     @classmethod
     def measure(cls, encoder: TokenEncoder, seconds: float = 1.0) -> Self:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _native
+from . import _native, _native_scheduling
 from .arguments import checked
 from .errors import InvalidArgumentError
 from .timing import time_batches
@@ -43,7 +43,7 @@ class PaddedCosts:
                 f"seconds must have a row for each length and a column for each batch size, "
                 f"{shape}, not {self.seconds.shape}"
             )
-        self._struct = _native.padded_costs(self.lengths, self.batch_sizes, self.seconds)
+        self._struct = _native_scheduling.padded_costs(self.lengths, self.batch_sizes, self.seconds)
         self.at(1, 1)  # the library looks at every value
 
     @classmethod
@@ -64,7 +64,7 @@ class PaddedCosts:
 
     def at(self, length: int, batch_size: int) -> float:
         """Seconds of `batch_size` requests padded to `length`."""
-        return _native.padded_seconds(
+        return _native_scheduling.padded_seconds(
             self._struct, checked("length", length, 1), checked("batch_size", batch_size, 1)
         )
 
@@ -89,7 +89,9 @@ class PaddedCosts:
         if max_requests is None:
             max_requests = int(self.batch_sizes[-1])
         most = checked("max_requests", max_requests, 1)
-        order, ends = _native.plan_padded(self._struct, as_int32("lengths", lengths), most)
+        order, ends = _native_scheduling.plan_padded(
+            self._struct, as_int32("lengths", lengths), most
+        )
         return [part.tolist() for part in np.split(order, ends[:-1])] if len(ends) else []
 
 

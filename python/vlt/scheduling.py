@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 
-from . import _native
+from . import _native, _native_scheduling
 from .arguments import as_time, checked, checked_seconds, lookup
 from .cost_model import CostModel, CostPoint
 from .errors import InvalidArgumentError
@@ -60,7 +60,7 @@ class Scheduler:
         linger: float = 0.0,
     ) -> None:
         self._max_requests = checked("max_requests", max_requests, 1)
-        pointer = _native.scheduler_create(
+        pointer = _native_scheduling.scheduler_create(
             (cost.base, cost.per_token, cost.per_square),
             lookup("policy", policy, _native.POLICIES),
             checked("max_tokens", max_tokens, 1, _native.INT64_MAX),
@@ -106,19 +106,21 @@ class Scheduler:
         tokens = checked("length", length, 0)
         level = checked("priority", priority, -MOST_PRIORITY, MOST_PRIORITY)
         with self._lock:
-            _native.scheduler_add(self._resource.pointer, number, tokens, arrival, level, left)
+            _native_scheduling.scheduler_add(
+                self._resource.pointer, number, tokens, arrival, level, left
+            )
 
     def remove(self, request: int) -> bool:
         """Take a request out, cancelled or timed out; False if it is not waiting."""
         number = checked("request", request, -_native.INT64_MAX, _native.INT64_MAX)
         with self._lock:
-            return _native.scheduler_remove(self._resource.pointer, number)
+            return _native_scheduling.scheduler_remove(self._resource.pointer, number)
 
     def next_batch(self, now: float) -> list[int]:
         """Take the requests to run now, first to last; empty if none is to start yet."""
         with self._lock:
             capacity = max(1, min(self._max_requests, int(self._stats()["num_waiting"])))
-            return _native.scheduler_next_batch(
+            return _native_scheduling.scheduler_next_batch(
                 self._resource.pointer, as_time("now", now), capacity
             )
 
@@ -128,7 +130,7 @@ class Scheduler:
         Minus infinity if it has one whatever the time. With `linger`, a time in the future.
         """
         with self._lock:
-            when = _native.scheduler_wake_at(self._resource.pointer)
+            when = _native_scheduling.scheduler_wake_at(self._resource.pointer)
         return None if when == math.inf else when
 
     @property
@@ -150,4 +152,4 @@ class Scheduler:
             return float(self._stats()["waiting_seconds"])
 
     def _stats(self) -> dict[str, float]:
-        return _native.scheduler_stats(self._resource.pointer)
+        return _native_scheduling.scheduler_stats(self._resource.pointer)
