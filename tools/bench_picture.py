@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import matplotlib as mpl
 from bench_report import Result
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,7 @@ PRECISIONS = {
     "bfloat16": ("^", "#009E73"),
     "int8": ("s", "#D55E00"),
 }
+TICKS = [digit * 10**power for power in range(2, 6) for digit in (1, 2, 5)]  # tokens/s
 STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -91,7 +92,9 @@ def _draw_speeds(axes: Axes, runs: dict[str, list[Result]]) -> None:
     axes.set_xticks(lengths)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in TICKS if low < tick < high])
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("tokens")
     axes.set_ylabel("tokens/s")
     axes.grid(color="#E8E8E8", linewidth=0.8)
