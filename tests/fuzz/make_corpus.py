@@ -8,6 +8,7 @@ A few kilobytes, kept in the tree; what a fuzzer finds beyond them stays out of 
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 from hostile.build import Parts, Tensor, floats, parts, tiny_metadata, tiny_tensors
@@ -81,6 +82,19 @@ def in_half_precision() -> Parts:
     return parts(metadata, tensors | {"attention.distance_bias": floats(2, 11)})
 
 
+def in_eight_bits() -> Parts:
+    """Products of int8, one of them with factors of its inputs."""
+    tensors = tiny_tensors()
+    for name, outputs, inputs in (("attention.qkv", 12, 4), ("ffn.down", 4, 8)):
+        numbers = bytes(i % 256 for i in range(outputs * inputs))
+        tensors[f"{LAYER}{name}.weight"] = Tensor("I8", [outputs, inputs], numbers)
+        tensors[f"{LAYER}{name}.scales"] = floats(outputs)
+    # Factors must not be zero, which the first of floats() is.
+    factors = struct.pack("<4f", 0.5, 1, 2, 4)
+    tensors[LAYER + "attention.qkv.input_factors"] = Tensor("F32", [4], factors)
+    return parts(tiny_metadata(), tensors)
+
+
 def _upper_halves(data: bytes) -> list[bytes]:
     return [data[i + 2 : i + 4] for i in range(0, len(data), 4)]
 
@@ -94,6 +108,7 @@ def write(target: str, name: str, content: bytes) -> None:
 def main() -> None:
     files = {"bert": parts(), "heads": with_heads(), "relative": with_relative_positions()}
     files["half"] = in_half_precision()
+    files["int8"] = in_eight_bits()
     for name, made in files.items():
         write("weights_file", name, made.header() + b"\0" + made.data)
     write("weights_file", "raw", b"raw" + parts().encode())
