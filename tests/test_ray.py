@@ -37,6 +37,8 @@ from vlt.safetensors_writer import SafetensorsWriter, StoredTensor
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "RAY.md"
 TEXTS = ["a man is running", "the quick red machine", "banana", "", "the river under the world"]
+# Workers cannot import this module: its classes go to them whole.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 SOON = {"graceful_shutdown_wait_loop_s": 0.1, "health_check_period_s": 0.2}
 
 
