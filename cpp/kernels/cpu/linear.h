@@ -3,7 +3,8 @@
 // Layout     The weight is prepacked in panels of kPanelWidth columns, k-major, zero-padded. It is
 //            float32, bfloat16 or int8; inputs and sums are float32, beside int8 quantised ones.
 // Mapping    k blocks (outermost) → groups of panels → strips of rows. A panel's k block stays in
-//            L2 while all strips of the row block pass over it.
+//            L2 while all strips of the row block pass over it, each fetching its part of the next
+//            panel's meanwhile: else every panel would begin with waiting for L3.
 // Roofline   2·M·N·K flops; a strip of 14 rows reads a panel of K·128 bytes for K·896 flops.
 // Numerics   As micro_gemm.h says; between k blocks the total rests in `out`, which is exact.
 // Reference  linear in reference/reference_backend.cpp
