@@ -51,6 +51,12 @@ def ask(path: Path) -> tuple[int, list[list[float]]]:
     return pid, vectors
 
 
+def listens(path: Path) -> bool:
+    """A socket's file is there a moment before anyone may connect."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def test_workers_compute_the_same_bits(tiny_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "served.py").write_text(APPLICATION.format(weights=str(tiny_weights), ids=IDS))
     path = tmp_path / "socket"
@@ -61,7 +67,7 @@ def test_workers_compute_the_same_bits(tiny_weights: Path, tmp_path: Path) -> No
         )
     try:
         deadline = time.monotonic() + PATIENCE
-        while not path.exists():
+        while not listens(path):
             assert server.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline, "the server does not listen"
             time.sleep(0.05)
