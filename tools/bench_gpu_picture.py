@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from bench_gpu_report import CellResult
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from peers.cuda import FLOOR
+from picture_file import STYLE, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +24,6 @@ ENGINES = {
     "padded-compile": ("PyTorch padded, compiled, CUDA graph", "s", "#E69F00"),
 }
 ACCENT = "#D55E00"
-STYLE: Any = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 9,
-    "savefig.facecolor": "white",
-    "svg.hashsalt": "vlt",
-}
 TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32)
 
 
@@ -47,8 +41,7 @@ def draw(path: Path, results: Sequence[CellResult]) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("time over vlt's")
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        save(figure, path)
 
 
 def _draw_rows(axes: Axes, results: Sequence[CellResult]) -> None:

@@ -13,12 +13,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import matplotlib as mpl
 from bench_report import Result
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
+from picture_file import STYLE, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,13 +31,6 @@ PRECISIONS = {
     "int8": ("s", "#D55E00"),
 }
 TICKS = [digit * 10**power for power in range(2, 6) for digit in (1, 2, 5)]  # tokens/s
-STYLE: Any = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 9,
-    "savefig.facecolor": "white",
-    "svg.hashsalt": "vlt",
-}
 
 Results: TypeAlias = dict[str, dict[str, list[Result]]]  # model -> precision -> workloads
 
@@ -73,8 +67,7 @@ def draw(path: Path, results: Results) -> None:
             ratios.set_title(f"{model}: the best peer's time over vlt's", loc="left")
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        save(figure, path)
 
 
 def _draw_speeds(axes: Axes, runs: dict[str, list[Result]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from picture_file import STYLE, save
 from serving_report import Cell
 
 # Okabe and Ito's palette, as in the other pictures.
@@ -20,14 +21,6 @@ COLOURS = {
     "DP padded": "#0072B2",
     "token budget": "#009E73",
     "vlt": "#D55E00",
-}
-STYLE: Any = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "font.size": 9,
-    "savefig.facecolor": "white",
-    "svg.hashsalt": "vlt",
 }
 
 
@@ -53,8 +46,7 @@ def draw_waits(cells: Sequence[Cell], path: Path) -> None:
             ncols=len(COLOURS),
             frameon=False,
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None})
+        save(figure, path)
 
 
 def draw_cell(axes: Any, cells: Sequence[Cell]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from allocator_shim import Batch, Record
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
+from picture_file import STYLE, save
 
 from allocators import planned
 from allocators.outcome import Outcome
@@ -46,15 +47,6 @@ ALLOCATORS = {
     "caching": ("caching", "#E69F00"),
     "turbo": ("TurboTransformers", "#0072B2"),
     "vlt": ("vlt", ACCENT),
-}
-STYLE: Any = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "figure.constrained_layout.wspace": 0.05,
-    "font.size": 9,
-    "savefig.facecolor": "white",
-    "svg.hashsalt": "vlt",
 }
 PLAN_MODEL = "minilm"
 PLAN_BATCH = Batch(1115, 16)  # the workload uniform-16x128
@@ -115,7 +107,7 @@ def draw_plans(path: Path) -> None:
     handles.append(Patch(color=UNUSED, label="unused"))
     handles.append(Line2D([], [], color=ACCENT, linestyle=DASHED, label="most bytes alive at once"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_layout(
@@ -178,13 +170,13 @@ def draw_held(path: Path, replays: Mapping[str, Mapping[str, Sequence[Outcome]]]
             ncols=2,
             frameon=False,
         )
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_all(folder: Path, allocators: Mapping[str, Replayed], suffix: str = ".svg") -> None:
     """Write both pictures into the folder; `allocators` are replay functions by name."""
     records = forward_pass(MODELS[HELD_MODEL])
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | {"figure.constrained_layout.wspace": 0.05}):
         draw_plans((folder / "allocator_plan").with_suffix(suffix))
         draw_held(
             (folder / "allocator_held").with_suffix(suffix),
@@ -193,8 +185,3 @@ def draw_all(folder: Path, allocators: Mapping[str, Replayed], suffix: str = ".s
                 for trace in HELD_TRACES
             },
         )
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
