@@ -222,21 +222,21 @@ struct SumsPlace {
 // read of `out` and of the residual.
 class FetchForLater {
  public:
-  FetchForLater(const LinearBlock& b, const SumsPlace& place) : place_(place) {
-    if (!place.first) out_ = b.out + place.row * b.out_stride + place.column;
-    if (place.last && b.residual)
-      residual_ = b.residual + place.row * b.residual_stride + place.column;
-    out_stride_ = b.out_stride;
-    residual_stride_ = b.residual_stride;
-  }
-  void take_weights(const uint8_t* begin, int64_t lines_a_step) {
-    weights_ = begin;
-    lines_ = lines_a_step;
-  }
+  FetchForLater(const LinearBlock& b, const SumsPlace& place, const uint8_t* weights, int64_t lines)
+      : weights_(weights),
+        lines_(lines),
+        rows_(place.rows),
+        out_(place.first ? nullptr : b.out + place.row * b.out_stride + place.column),
+        out_stride_(b.out_stride),
+        residual_(place.last && b.residual
+                      ? b.residual + place.row * b.residual_stride + place.column
+                      : nullptr),
+        residual_stride_(b.residual_stride) {}
+
   void operator()(int64_t step) const {
     for (int64_t i = step * lines_; i < (step + 1) * lines_; ++i)
-      _mm_prefetch(weights_ + i * 64, _MM_HINT_T1);
-    for (int64_t row = 2 * step; row < 2 * step + 2 && row < place_.rows; ++row) {
+      _mm_prefetch(weights_ + i * kCacheLine, _MM_HINT_T1);
+    for (int64_t row = 2 * step; row < 2 * step + 2 && row < rows_; ++row) {
       if (out_) fetch_row(out_ + row * out_stride_);
       if (residual_) fetch_row(residual_ + row * residual_stride_);
     }
@@ -248,12 +248,13 @@ class FetchForLater {
     _mm_prefetch(row + 16, _MM_HINT_T0);
   }
 
-  const SumsPlace& place_;
-  const uint8_t* weights_ = nullptr;
-  int64_t lines_ = 0;
-  const float* out_ = nullptr;
-  const float* residual_ = nullptr;
-  int64_t out_stride_, residual_stride_;
+  const uint8_t* const weights_;
+  const int64_t lines_;  // of weights a step
+  const int64_t rows_;
+  const float* const out_;  // or null
+  const int64_t out_stride_;
+  const float* const residual_;  // or null
+  const int64_t residual_stride_;
 };
 
 // out += sums, or out = sums in the first block of k; after the last one also the rest of linear.
@@ -286,9 +287,10 @@ inline void linear_tiles(const LinearBlock& b) {
   const auto steps_of = [](int64_t inputs) { return (inputs + kTileInputs - 1) / kTileInputs; };
   AmxScratch<Tiles> scratch(b.scratch);
   const auto* panels = static_cast<const uint8_t*>(b.panels);
-  // All strips together fetch a panel's block, 32 lines a step.
+  // All strips together fetch a panel's block, two tiles a step.
+  constexpr int64_t kLines = kTileRows * kPanelRowBytes / kCacheLine;
   const int64_t strips = (b.row_end - b.row_begin + 2 * kTileRows - 1) / (2 * kTileRows);
-  const int64_t lines_a_step = (32 + strips - 1) / strips;
+  const int64_t lines_a_step = (kLines + strips - 1) / strips;
   const int64_t panel_stride = steps_of(b.inputs) * kTileRows * kPanelRowBytes;
   configure_tiles();
   for (int64_t k = 0; k < b.inputs; k += kBlock) {
@@ -310,9 +312,8 @@ inline void linear_tiles(const LinearBlock& b) {
       for (; b.row_end - row > kTileRows; row += 2 * kTileRows) {
         const int64_t rows = b.row_end - row < 2 * kTileRows ? b.row_end - row : 2 * kTileRows;
         const SumsPlace place{row, rows, column, cols_of(column, kPanelWidth), first, last};
-        FetchForLater fetch(b, place);
-        fetch.take_weights(next, lines_a_step);
-        next += steps * lines_a_step * 64;
+        const FetchForLater fetch(b, place, next, lines_a_step);
+        next += steps * lines_a_step * kCacheLine;
         multiply_2x2<Tiles>(scratch.rows.row(row - b.row_begin), Tiles::Rows::kStride, weights,
                             steps, scratch.sums, kPanelWidth, fetch);
         finish_sums(b, scratch, kPanelWidth, place);

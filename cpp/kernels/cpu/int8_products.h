@@ -58,7 +58,8 @@ class FourInputs {
   using Column = Four;
   static constexpr int64_t kGroup = 4;
   static constexpr int64_t kBlock = 3072;
-  static constexpr int64_t kScratchBytes = QuantizedBytes<kBlock, kMostBlockRows>::kBytes;
+  using Bytes = QuantizedBytes<kBlock, kMostBlockRows>;
+  static constexpr int64_t kScratchBytes = Bytes::kBytes;
 
   explicit FourInputs(const LinearBlock& block) : b_(block), quantized_(block.scratch) {}
 
@@ -66,12 +67,12 @@ class FourInputs {
   const Four* row(int64_t row, int64_t) const {
     return reinterpret_cast<const Four*>(quantized_.row(row - b_.row_begin));
   }
-  int64_t stride() const { return QuantizedBytes<kBlock, kMostBlockRows>::kStride / kGroup; }
+  int64_t stride() const { return Bytes::kStride / kGroup; }
   const RowRange* ranges(int64_t row) const { return quantized_.ranges(row - b_.row_begin); }
 
  private:
   const LinearBlock& b_;
-  QuantizedBytes<kBlock, kMostBlockRows> quantized_;
+  Bytes quantized_;
 };
 
 inline void linear_fours(const LinearBlock& b) { linear_with<FourInputs>(b); }
