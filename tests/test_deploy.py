@@ -287,11 +287,13 @@ def test_the_health_check_is_for_this_server(tiny_encoder: vlt.Encoder) -> None:
     """The image's own command, against a server that runs, one that stops, and none."""
     (line,) = re.findall(r"^    CMD (\[\"python\".*)$", DOCKERFILE, re.M)
     code = json.loads(line)[2]
-    with running(tiny_encoder) as server:
+    with running(tiny_encoder, {"grace": 60.0}) as server:
         command = [sys.executable, "-c", code.replace(":8080", f":{server.port}")]
         assert subprocess.run(command, capture_output=True).returncode == 0
-        server.state.gate.draining = True
+        server.state.gate.open_requests += 1  # the server stops only when this one has its answer
+        server.server.handle_exit(15, None)
         assert b"503" in subprocess.run(command, capture_output=True).stderr
+        server.state.gate.open_requests -= 1
     assert subprocess.run(command, capture_output=True).returncode != 0
 
 
