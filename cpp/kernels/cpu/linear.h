@@ -32,8 +32,12 @@ inline void activate_tile(Activation activation, float* out, int64_t stride, int
   }
 }
 
-// How many panels one tile spans, so that few rows still fill the registers with sums.
+// How many panels one tile spans, so that few rows still fill the registers with sums. One row waits
+// for memory instead: with one panel after the other its weights are a single stream, which the
+// processor's prefetching follows best (int8, K = 768: 88 % of the rate of reading, four panels at
+// once 78 %; Zen 4). Narrow vectors would then wait for their sums.
 inline int64_t panels_per_tile(int64_t strip_rows) {
+  if (strip_rows == 1 && Vec::kLanes >= 8) return 1;
   if (strip_rows * 4 <= kStripRows) return 4;
   if (strip_rows * 2 <= kStripRows) return 2;
   return 1;

@@ -7,7 +7,7 @@
 //            panel and M inputs once each, straight from memory. `in` is not packed.
 // Registers  AVX-512: 14 × 2 accumulators + 2 + 1 of 32. AVX2 and SSE: 6 × 2 + 2 + 1 of 16. NEON:
 //            6 × 4 + 4 + 1 of 32: 10 loads for 24 multiply-adds, where 14 × 2 has 16 for 28, and
-//            a panel's row is a cache line. Few rows take two or four panels at once, to have ≥ 8
+//            a panel's row is a cache line. A few rows take two or four panels at once, to have ≥ 8
 //            independent sums: two multiply-adds a cycle times four cycles of latency.
 // Roofline   14 × 32 does 28 multiply-adds on 16 loads of k: bound by arithmetic from L2 on.
 // Weights    float32; bfloat16 or int8, widened as they are loaded; or pairs of bfloat16 or fours of
