@@ -167,6 +167,7 @@ def attention(
     scale: float,
     relative: PreparedRelative | None = None,
     behind_short: bool = False,
+    plan_is_settled: bool = False,
     traits: native.DeviceTraits | None = None,
 ) -> None:
     """out [rows, A·D] = attention of qkv [rows, 3·A·D] over the items of a plan.
@@ -174,6 +175,7 @@ def attention(
     Kinds: "short_mma", "long_mma", "long_hopper", and "fp32" and "relative", which do short and
     long items.
     `behind_short`: "long_hopper" follows "short_mma" at once, and may run beside it.
+    `plan_is_settled`: "short_mma" may read the plan before the kernel in front of it is done.
     """
     arguments = native.AttentionArguments(
         dtype=DTYPES[qkv.dtype],
@@ -191,6 +193,7 @@ def attention(
         max_rows=qkv.shape[0],
         max_sequences=plan.max_sequences,
         behind_short=behind_short,
+        plan_is_settled=plan_is_settled,
     )
     _launch("shim_attention", ATTENTION_KINDS[kind], byref(arguments), traits=traits)
 

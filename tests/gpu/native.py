@@ -162,6 +162,7 @@ class AttentionArguments(ctypes.Structure):
         ("max_rows", c_int32),
         ("max_sequences", c_int32),
         ("behind_short", c_bool),
+        ("plan_is_settled", c_bool),
     ]
 
 

@@ -120,7 +120,8 @@ std::string product_layout() {
          FIELD(AttentionArguments, out_stride) + FIELD(AttentionArguments, num_heads) +
          FIELD(AttentionArguments, head_size) + FIELD(AttentionArguments, scale) +
          FIELD(AttentionArguments, relative) + FIELD(AttentionArguments, max_rows) +
-         FIELD(AttentionArguments, max_sequences) + FIELD(AttentionArguments, behind_short);
+         FIELD(AttentionArguments, max_sequences) + FIELD(AttentionArguments, behind_short) +
+         FIELD(AttentionArguments, plan_is_settled);
 }
 
 std::string relative_layout() {

@@ -33,6 +33,9 @@ struct AttentionArguments {
   // That kernel lets it start only once all before it is done, and the two share nothing that
   // either writes; it waits for that kernel's end before it ends itself.
   bool behind_short = false;
+  // For attention_short_mma: the plan is not by the kernel before but by an earlier one, which was
+  // done before that kernel let this one start. The plan is then read without waiting.
+  bool plan_is_settled = false;
 };
 
 // Queries a long item covers, which plan_batch() must be told.

@@ -262,10 +262,10 @@ __device__ void multiply_keys(float (&scores)[64], uint32_t queries, uint32_t ke
   wgmma_commit();
 }
 
-// output [64, D] += weights [64, 128] · values [128, D].
+// output [64, D] = weights [64, 128] · values [128, D], added to what was there or not.
 template <typename T, int D>
-__device__ void multiply_values(float (&output)[D / 2], uint32_t (&weights)[8][4],
-                                uint32_t values) {
+__device__ void multiply_values(float (&output)[D / 2], uint32_t (&weights)[8][4], uint32_t values,
+                                bool add) {
   const uint64_t b =
       matrix_descriptor(values, Tile<D>::kSwizzle, 8 * Tile<D>::kRowBytes, Tile<D>::kPartBytes);
 #pragma unroll
@@ -277,7 +277,7 @@ __device__ void multiply_values(float (&output)[D / 2], uint32_t (&weights)[8][4
   wgmma_fence();
 #pragma unroll
   for (int step = 0; step < 8; ++step)
-    wgmma_registers<T, D>(output, weights[step], b + step * Tile<D>::kRowBytes, 1);
+    wgmma_registers<T, D>(output, weights[step], b + step * Tile<D>::kRowBytes, step > 0 || add);
   wgmma_commit();
 }
 
@@ -419,8 +419,6 @@ __device__ void attend(const AttentionParameters& p, const Shared<D>& shared, co
   turns.begin();
   multiply_keys<T, D>(scores, queries, shared.keys(tile));
   turns.end();
-#pragma unroll
-  for (int i = 0; i < D / 2; ++i) output[i] = 0;
   wgmma_wait<0>();
   wgmma_pin(scores);
   release(shared.keys_empty(tile));
@@ -429,11 +427,12 @@ __device__ void attend(const AttentionParameters& p, const Shared<D>& shared, co
   to_weights<T>(weights, scores);
   barrier_wait(shared.values_full(tile), shared.parity(tile));
 
+  const uint32_t first = tile;
   for (const uint32_t last = tile + num_tiles - 1; tile < last; ++tile) {
     barrier_wait(shared.keys_full(tile + 1), shared.parity(tile + 1));
     turns.begin();
     multiply_keys<T, D>(scores, queries, shared.keys(tile + 1));
-    multiply_values<T, D>(output, weights, shared.values(tile));
+    multiply_values<T, D>(output, weights, shared.values(tile), tile > first);
     turns.end();
     wgmma_wait<1>();
     wgmma_pin(scores);
@@ -453,7 +452,7 @@ __device__ void attend(const AttentionParameters& p, const Shared<D>& shared, co
   release(shared.queries_empty(item));
 
   turns.begin();
-  multiply_values<T, D>(output, weights, shared.values(tile));
+  multiply_values<T, D>(output, weights, shared.values(tile), tile > first);
   turns.end();
   wgmma_wait<0>();
   wgmma_pin(output);

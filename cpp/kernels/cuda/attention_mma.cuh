@@ -33,6 +33,7 @@ struct MmaAttention {
   const float* bias;    // of distance 0 in the first head, or null
   int64_t bias_stride;  // from head to head
   float inverse_scale;  // of the bias, so that it joins sums that are still to be scaled
+  bool plan_is_settled;
 };
 
 template <typename T>
@@ -50,7 +51,8 @@ MmaAttention<T> mma_parameters(const AttentionArguments& arguments, const Attent
           arguments.scale * kLog2E,
           bias ? bias + distance_zero(relative.num_distances) : nullptr,
           distance_stride(relative.num_distances),
-          1 / arguments.scale};
+          1 / arguments.scale,
+          arguments.plan_is_settled};
 }
 
 // Short sequences by the kernel for long ones: for heads that attention_short_mma's cannot take.

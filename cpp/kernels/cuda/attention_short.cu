@@ -187,13 +187,14 @@ __global__ void __launch_bounds__(kThreads, min_blocks<D, kBias>())
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const uint32_t stages = shared_address(storage);
-  wait_for_previous();
+  if (!p.plan_is_settled) wait_for_previous();
 
   if (threadIdx.x <= kNumShortClasses) short_begin[threadIdx.x] = p.state->short_begin[threadIdx.x];
   __syncthreads();
   const UnitList units(short_begin, p.items, p.num_heads);
   // Found one unit early: its latency must not delay the copies.
   Slot ahead = units.slot(blockIdx.x, warp);
+  if (p.plan_is_settled) wait_for_previous();
   const auto load_ahead = [&](int stage, int following) {
     load_strip<T, D>(p, ahead, stages + stage * Stage<D>::kBytes);
     commit_copies();

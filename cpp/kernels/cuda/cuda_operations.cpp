@@ -193,6 +193,7 @@ void CudaOperations::attention(const Sequences&, const Matrix& qkv, int num_head
   if (relative) a.relative = *relative;
   a.max_rows = count32(qkv.rows);
   a.max_sequences = max_sequences_;
+  a.plan_is_settled = true;  // a linear layer's kernel has waited for those before it
   if (dtype_ == DType::kFloat32) {
     attention_fp32(a, device_, stream_);
     return;

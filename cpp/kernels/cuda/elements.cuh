@@ -91,7 +91,8 @@ __device__ inline void let_next_start() {
 }
 
 // Every kernel calls this before it touches memory that an earlier kernel writes or reads; the
-// kernel after it may then be put in place. (One exception: AttentionArguments::behind_short.)
+// kernel after it may then be put in place. (Two exceptions, in AttentionArguments: behind_short and
+// plan_is_settled.)
 __device__ inline void wait_for_previous() {
   wait_for_end_of_previous();
   let_next_start();
