@@ -25,7 +25,7 @@ NAMES_STREAM = 3  # version of the interface from which it says in what stream t
 class Borrowed:
     """Somebody's dense array in device memory."""
 
-    span: _native.DeviceSpan
+    data: _native.DeviceSpan
     shape: tuple[int, ...]
     dtype: str
     read_only: bool
@@ -33,14 +33,44 @@ class Borrowed:
     holder: object  # keeps the memory
 
 
+def borrow_tensor(value: Any) -> tuple[int, Borrowed] | None:
+    """A tensor of PyTorch that is what it looks like, for use in a stream that the caller named.
+
+    Its attributes say what the protocols say, in a tenth of the time: what a call takes before its
+    first kernel is much of a small batch's time.
+
+    Returns
+    -------
+    (int, Borrowed) or None
+        The index of its device first. None: it takes the protocols to use this value.
+    """
+    torch = sys.modules.get("torch")
+    if (
+        type(value) is not getattr(torch, "Tensor", None)
+        or not value.is_cuda
+        or value.layout is not torch.strided  # type: ignore[union-attr]
+        or value.requires_grad
+        or value.is_neg()
+        or not value.is_contiguous()
+    ):
+        return None
+    dtype, itemsize = _describe_tensor(value.dtype)
+    size = value.numel()
+    span = _native.DeviceSpan(value.data_ptr(), size, size * itemsize)
+    return value.get_device(), Borrowed(span, tuple(value.shape), dtype, False, None, value)
+
+
+@lru_cache
+def _describe_tensor(dtype: Any) -> tuple[str, int]:
+    """("int32", 4) of torch.int32."""
+    return str(dtype).removeprefix("torch."), dtype.itemsize
+
+
 def cuda_index(value: Any, name: str, default: int) -> int | None:
     """Index of the CUDA device that an array is on; None for anything that is on none.
 
     `default` where the array does not say: the CUDA array interface has no word for it.
     """
-    if _is_plain_tensor(value):
-        plain: int = value.get_device()
-        return plain
     locate = getattr(value, "__dlpack_device__", None)
     if locate is None:
         return None if _interface(value, name) is None else default
@@ -68,8 +98,6 @@ def borrow(value: Any, name: str, stream: int | None) -> Borrowed:
     InvalidArgumentError
         It is not dense, or its owner does not share it.
     """
-    if stream is not None and _is_plain_tensor(value) and value.is_contiguous():
-        return _from_tensor(value)
     interface = _interface(value, name)
     # the interface calls a type that it has no name for, such as bfloat16, "V2"
     if interface is None or interface["typestr"][1:2] == "V":
@@ -79,35 +107,6 @@ def borrow(value: Any, name: str, stream: int | None) -> Borrowed:
         return _from_interface(value, interface, name)
     # An older interface does not say when the array is ready; a DLPack producer sees to it.
     return _from_dlpack(value, name, stream)
-
-
-def _is_plain_tensor(value: Any) -> bool:
-    """Is it a tensor of PyTorch on a CUDA device that is what it looks like?
-
-    Its attributes then say what the protocols say, in a tenth of the time: what a call takes before
-    its first kernel is most of a small batch's time.
-    """
-    torch = sys.modules.get("torch")
-    return (
-        type(value) is getattr(torch, "Tensor", None)
-        and value.is_cuda
-        and value.layout is torch.strided  # type: ignore[union-attr]
-        and not value.requires_grad
-        and not value.is_neg()
-    )
-
-
-@lru_cache
-def _describe_tensor(dtype: Any) -> tuple[str, int]:
-    """("int32", 4) of torch.int32."""
-    return str(dtype).removeprefix("torch."), dtype.itemsize
-
-
-def _from_tensor(value: Any) -> Borrowed:
-    """A plain, contiguous tensor, to be used in a stream that the caller named."""
-    dtype, itemsize = _describe_tensor(value.dtype)
-    shape = tuple(value.shape)
-    return Borrowed(_span(value.data_ptr(), shape, itemsize), shape, dtype, False, None, value)
 
 
 def _interface(value: Any, name: str) -> dict[str, Any] | None:

@@ -113,14 +113,9 @@ class Model(Handle):
         pointer = _native.model_load(source, parse_device(device), lookup("dtype", dtype))
         self.info = _native.model_info(pointer)
         self.metadata = _native.model_metadata(pointer)
+        kind, index = self.info["device_type"], self.info["device_index"]
+        self.gpu = None if kind == "cpu" else f"{kind}:{index}"  # the CUDA device
         super().__init__(Resource(pointer, _native.LIBRARY.vlt_model_free, self.gpu))
-
-    @property
-    def gpu(self) -> str | None:
-        """The CUDA device, such as "cuda:0"; None on the CPU."""
-        if self.info["device_type"] == "cpu":
-            return None
-        return f"{self.info['device_type']}:{self.info['device_index']}"
 
     @property
     def device(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import outputs
-from .borrowed import borrow, cuda_index
+from .borrowed import Borrowed, borrow, borrow_tensor, cuda_index
 from .device_array import DeviceArray
 from .errors import InvalidArgumentError, UnsupportedError
 from .handles import WEIGHT_BYTES, Batch, DeviceMemory
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from .handles import Model, Session
 
 
-class Array(NamedTuple):
-    """An array of the caller's, wherever it is."""
+class HostArray(NamedTuple):
+    """An array of the caller's on the host; see Borrowed for the others."""
 
-    data: NDArray[Any] | DeviceSpan
+    data: NDArray[Any]
     shape: tuple[int, ...]
     dtype: str
 
@@ -43,12 +43,14 @@ class Borrower:
         self._model = model
         self._stream = stream
         self._named: dict[int, str] = {}  # stream -> an array that is ready in its order
+        self._tensor: Borrowed | None = None  # the array looked at last, where that was enough
         self.holders: list[object] = []  # keep what was borrowed
 
     def is_on_device(self, value: Any, name: str) -> bool:
         """Or on the host? Refuses arrays on devices other than the model's."""
         own: int = self._model.info["device_index"]
-        index = cuda_index(value, name, own)
+        tensor = None if self._stream is None else borrow_tensor(value)
+        index, self._tensor = tensor or (cuda_index(value, name, own), None)
         if index is None:
             return False
         if self._model.gpu is None:
@@ -59,7 +61,7 @@ class Borrower:
             )
         return True
 
-    def host_array(self, value: Any, name: str, writable: bool = False) -> Array:
+    def host_array(self, value: Any, name: str, writable: bool = False) -> HostArray:
         """A view of an array on the host."""
         if not hasattr(value, "__array__"):
             raise TypeError(
@@ -73,17 +75,17 @@ class Borrower:
             raise InvalidArgumentError(f"{name} must be writable, and is read-only")
         self.holders.append(array)
         swapped = "" if array.dtype.isnative else "byte-swapped "
-        return Array(array, array.shape, swapped + array.dtype.name)
+        return HostArray(array, array.shape, swapped + array.dtype.name)
 
-    def device_array(self, value: Any, name: str, writable: bool = False) -> Array:
-        """An array on the model's device."""
-        borrowed = borrow(value, name, self._stream)
+    def device_array(self, value: Any, name: str, writable: bool = False) -> Borrowed:
+        """An array that is_on_device() has just found there."""
+        borrowed = self._tensor or borrow(value, name, self._stream)
         if writable and borrowed.read_only:
             raise InvalidArgumentError(f"{name} must be writable, and is read-only")
         self.holders.append(borrowed.holder)
         if borrowed.stream is not None:
             self._named.setdefault(borrowed.stream, name)
-        return Array(borrowed.span, borrowed.shape, borrowed.dtype)
+        return borrowed
 
     def order(self) -> int | None:
         """The stream to run in; None: all is ready."""
@@ -100,6 +102,9 @@ class Borrower:
 
 class PackedRun:
     """One call of `Encoder.run_packed`, checked and ready to run; see there for the parameters."""
+
+    _target: NDArray[Any] | DeviceSpan
+    _target_dtype: str
 
     def __init__(self, model: Model, output: str, dtype: str | None, stream: int | None) -> None:
         self._model = model
@@ -150,16 +155,16 @@ class PackedRun:
     def _taken(self, value: Any, name: str, length: int | None = None) -> Any:
         borrower = self._borrower
         take = borrower.device_array if self._on_device else borrower.host_array
-        data, shape, dtype = take(value, name)
-        if dtype != "int32":
+        array = take(value, name)
+        if array.dtype != "int32":
             raise TypeError(
-                f"{name} must be int32, not {dtype}; convert it first, in PyTorch with "
+                f"{name} must be int32, not {array.dtype}; convert it first, in PyTorch with "
                 ".to(torch.int32)"
             )
-        if len(shape) != 1 or length not in (None, shape[0]):
+        if len(array.shape) != 1 or length not in (None, array.shape[0]):
             wanted = "one dimension" if length is None else f"shape ({length},)"
-            raise InvalidArgumentError(f"{name} must have {wanted}, not shape {shape}")
-        return data
+            raise InvalidArgumentError(f"{name} must have {wanted}, not shape {array.shape}")
+        return array.data
 
     def take_output(self, out: Any) -> None:
         """The caller's array for the result; None: make one where the inputs are."""
@@ -179,27 +184,26 @@ class PackedRun:
         if self._on_device:
             memory = DeviceMemory(self._model, shape[0] * shape[1] * WEIGHT_BYTES[dtype])
             result = DeviceArray(memory, shape, dtype, self._model.info["device_index"])
-            self._target = Array(result.span, shape, dtype)
+            self._target, self._target_dtype = result.span, dtype
             return result
         if dtype == "bfloat16":
             raise UnsupportedError(
                 "numpy has no bfloat16; ask for float32, or keep the arrays on the device"
             )
         array = np.empty(shape, dtype)
-        self._target = Array(array, shape, dtype)
+        self._target, self._target_dtype = array, dtype
         return array
 
     def _given(self, out: Any, shape: tuple[int, int]) -> Any:
         on_device = self._is_on_device(out, "out")
         take = self._borrower.device_array if on_device else self._borrower.host_array
-        self._target = take(out, "out", writable=True)
-        if self._target.shape != shape:
-            raise InvalidArgumentError(f"out must have shape {shape}, not {self._target.shape}")
-        if self._dtype not in (None, self._target.dtype):
-            raise InvalidArgumentError(
-                f"dtype asks for {self._dtype}, but out is {self._target.dtype}"
-            )
-        self._require_dtype(self._target.dtype)
+        array = take(out, "out", writable=True)
+        if array.shape != shape:
+            raise InvalidArgumentError(f"out must have shape {shape}, not {array.shape}")
+        if self._dtype not in (None, array.dtype):
+            raise InvalidArgumentError(f"dtype asks for {self._dtype}, but out is {array.dtype}")
+        self._require_dtype(array.dtype)
+        self._target, self._target_dtype = array.data, array.dtype
         return out
 
     def _require_dtype(self, dtype: str) -> None:
@@ -215,12 +219,12 @@ class PackedRun:
 
     def run(self, session: Session) -> Any:
         """Run, and give the result; with the caller's stream and a result on the device, early."""
-        waits = self._waits or isinstance(self._target.data, np.ndarray)
+        waits = self._waits or isinstance(self._target, np.ndarray)
         pending = session.run_batch(
             self._batch,
             self._output,
-            self._target.data,
-            self._target.dtype,
+            self._target,
+            self._target_dtype,
             self._borrower.order(),
             held=None if waits else self._borrower.holders,
         )
