@@ -63,6 +63,12 @@ def draw(lengths: tuple[int, ...], vocab_size: int) -> list[peers.Ids]:
     return [rng.integers(0, vocab_size, length, dtype=np.int32) for length in lengths]
 
 
+def draw_workload(name: str, vocab_size: int) -> list[peers.Ids]:
+    """Ids of the workload's slice."""
+    workload = json.loads(WORKLOADS.read_text(encoding="utf-8"))[name]
+    return draw(tuple(workload["lengths"][: SLICES[name]]), vocab_size)
+
+
 def check_same_work(
     encoder: vlt.Encoder, peer: RunningPeer, vocab_size: int, precision: str
 ) -> None:
@@ -87,9 +93,8 @@ def bench_workload(
     seconds: float,
 ) -> bench_report.Result:
     """Time every engine on the workload's slice."""
-    workload = json.loads(WORKLOADS.read_text(encoding="utf-8"))[name]
-    lengths = tuple(workload["lengths"][: SLICES[name]])
-    sequences = draw(lengths, shape.vocab_size)
+    sequences = draw_workload(name, shape.vocab_size)
+    lengths = tuple(map(len, sequences))
     packed = vlt.pack(sequences)
     entries = [Entry("vlt", "packed", lambda: encoder.run(packed))]
     for peer in running:

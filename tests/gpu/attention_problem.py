@@ -85,7 +85,8 @@ class Problem:
                 head_size=self.head_size,
                 scale=self.scale,
                 relative=None if self.relative is None else self.relative.prepared,
-                behind_short=name == "long_hopper",  # as an encoder does it; so is the next
+                # as an encoder does it
+                behind_short=name == "long_hopper",
                 plan_is_settled=name == "short_mma",
                 traits=traits,
             )
