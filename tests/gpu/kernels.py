@@ -458,10 +458,11 @@ def num_hopper_tiles() -> int:
 
 
 def hopper_tile(index: int) -> str:
-    """A tile in words: rows×cols."""
+    """A tile in words: rows×cols, and how many of them share their weights."""
     tile = native.HopperTile()
     native.load().shim_hopper_tile(index, byref(tile))
-    return f"{tile.rows}x{tile.cols}"
+    shared = f"x{tile.cluster}" if tile.cluster > 1 else ""
+    return f"{tile.rows}x{tile.cols}{shared}"
 
 
 def choose_hopper_tile(

@@ -59,8 +59,9 @@ class DeviceTraits(ctypes.Structure):
 class HopperTile(ctypes.Structure):
     rows: int
     cols: int
+    cluster: int
 
-    _fields_ = [("rows", c_int), ("cols", c_int)]
+    _fields_ = [("rows", c_int), ("cols", c_int), ("cluster", c_int)]
 
 
 class BatchHeader(ctypes.Structure):

@@ -103,7 +103,8 @@ std::string batch_layout() {
          FIELD(InputError, value) + FIELD(DeviceTraits, index) +
          FIELD(DeviceTraits, num_multiprocessors) + FIELD(DeviceTraits, capability) +
          FIELD(DeviceTraits, max_shared_bytes) + FIELD(DeviceTraits, overlap) +
-         FIELD(DeviceTraits, hopper_kernels) + FIELD(HopperTile, rows) + FIELD(HopperTile, cols);
+         FIELD(DeviceTraits, hopper_kernels) + FIELD(HopperTile, rows) + FIELD(HopperTile, cols) +
+         FIELD(HopperTile, cluster);
 }
 
 std::string product_layout() {

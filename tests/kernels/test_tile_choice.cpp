@@ -13,38 +13,49 @@ using cuda::choose_hopper_tile;
 using cuda::hopper_tile;
 using cuda::HopperTile;
 
-constexpr int kNumTiles = 6;
+constexpr int kNumTiles = 9;
 constexpr int kMultiprocessors = 132;  // of the H200 that the times below are from
 constexpr double kMostLost = 1.08;
 
-constexpr std::array<HopperTile, kNumTiles> kTiles = {
-    {{128, 192}, {128, 160}, {128, 128}, {128, 96}, {64, 64}, {64, 32}}};
+constexpr std::array<HopperTile, kNumTiles> kTiles = {{{128, 192, 1},
+                                                       {128, 160, 1},
+                                                       {128, 128, 1},
+                                                       {128, 96, 1},
+                                                       {64, 64, 1},
+                                                       {64, 32, 1},
+                                                       {128, 192, 2},
+                                                       {128, 160, 2},
+                                                       {128, 128, 2}}};
 
 struct Measurement {
   int64_t rows, outputs, inputs;
   bool activates;
-  std::array<double, kNumTiles> microseconds;  // as kTiles
+  std::array<double, kNumTiles> microseconds;  // as kTiles; 0 where not measured
 };
 
-// Layers of MiniLM-L6, BERT-base and BERT-large in float16. Each tile is the best of some.
-constexpr std::array<Measurement, 17> kMeasurements = {{
+// Layers of MiniLM-L6, BERT-base and BERT-large in float16; from 9,984 rows on for a third of a second
+// in turns, so that the card is at its limit of power. Each tile is the best of some.
+constexpr std::array<Measurement, 20> kMeasurements = {{
     {64, 1152, 384, false, {5.5, 4.9, 4.3, 3.7, 2.4, 2.3}},
     {1024, 384, 384, false, {6.4, 5.6, 4.8, 4.1, 2.9, 2.9}},
     {3072, 384, 384, false, {7.0, 6.3, 5.4, 4.9, 5.7, 6.1}},
     {512, 1536, 384, true, {8.2, 7.1, 5.9, 4.7, 3.9, 4.1}},
-    {16384, 1152, 384, false, {29.0, 30.0, 26.7, 28.3, 42.5, 51.8}},
     {6144, 1536, 384, true, {19.5, 17.4, 17.4, 16.3, 23.9, 28.9}},
-    {9921, 384, 1536, false, {33.4, 31.2, 22.8, 25.7, 30.9, 41.6}},
     {512, 2304, 768, false, {9.5, 7.9, 7.4, 6.1, 7.6, 8.4}},
     {2048, 768, 768, false, {10.1, 8.6, 7.4, 6.5, 8.8, 9.0}},
     {1024, 3072, 768, true, {13.6, 14.4, 12.6, 10.7, 14.2, 17.0}},
-    {42287, 3072, 768, true, {329.9, 341.7, 346.9, 372.2, 620.2, 761.3}},
     {3072, 768, 3072, false, {30.9, 24.6, 35.7, 28.9, 39.1, 49.5}},
     {4677, 1024, 4096, false, {80.2, 64.5, 73.7, 77.3, 114.9, 146.6}},
-    {9921, 3072, 1024, false, {106.8, 104.9, 98.3, 105.4, 182.3, 216.6}},
     {512, 4096, 1024, true, {15.1, 12.2, 10.2, 12.8, 12.6, 15.4}},
-    {42287, 4096, 1024, true, {603.5, 567.7, 599.9, 677.4, 1115.7, 1321.6}},
-    {42287, 1024, 4096, false, {641.3, 608.7, 554.6, 637.2, 1099.0, 1462.3}},
+    {9984, 384, 1536, false, {34.8, 30.7, 23.0, 26.9, 0, 0, 38.4, 29.1, 24.1}},
+    {42496, 1152, 384, false, {75.4, 79.0, 72.0, 76.3, 0, 0, 83.2, 79.6, 73.2}},
+    {42496, 1536, 384, true, {111.5, 116.1, 115.1, 118.1, 0, 0, 119.6, 115.1, 113.0}},
+    {9984, 768, 3072, false, {93.7, 79.6, 86.4, 85.0, 0, 0, 99.1, 81.0, 86.7}},
+    {42496, 3072, 768, true, {340.8, 381.2, 385.0, 402.5, 0, 0, 360.7, 364.9, 370.6}},
+    {9984, 3072, 1024, false, {105.0, 105.7, 103.9, 108.6, 0, 0, 113.2, 105.3, 105.0}},
+    {42496, 1024, 1024, false, {183.4, 179.6, 164.5, 195.5, 0, 0, 190.6, 169.3, 164.4}},
+    {42496, 4096, 1024, true, {592.2, 608.9, 652.3, 701.4, 0, 0, 651.9, 601.0, 626.7}},
+    {42496, 1024, 4096, false, {692.8, 645.8, 597.1, 666.1, 0, 0, 686.1, 613.2, 592.5}},
 }};
 
 std::string name_of(int64_t rows, int64_t outputs, int64_t inputs, int multiprocessors) {
@@ -57,10 +68,14 @@ void test_measured(Report& report) {
     const int chosen =
         choose_hopper_tile(m.rows, m.outputs, m.inputs, m.activates, kMultiprocessors);
     const double time = m.microseconds[static_cast<size_t>(chosen)];
-    const double best = *std::min_element(m.microseconds.begin(), m.microseconds.end());
+    double best = time;
+    for (const double other : m.microseconds)
+      if (other > 0) best = std::min(best, other);
     char text[96];
     std::snprintf(text, sizeof(text), "tile %d takes %.2f us, the best %.2f", chosen, time, best);
     report.check(name_of(m.rows, m.outputs, m.inputs, kMultiprocessors), time <= kMostLost * best,
+                 text);
+    report.check(name_of(m.rows, m.outputs, m.inputs, kMultiprocessors) + " measured", time > 0,
                  text);
   }
 }
@@ -92,14 +107,16 @@ void test_everywhere(Report& report) {
         }
 }
 
-// Where all multiprocessors stay busy for long, the largest tile moves the fewest bytes, if its
-// epilogue is short beside its products and it divides the width.
+// Where all multiprocessors stay busy for long, a wide tile of a width that divides the outputs moves
+// the fewest bytes, and fewer still where blocks share the weights.
 void test_large(Report& report) {
   for (const int64_t inputs : {int64_t{768}, int64_t{1024}, int64_t{100'000}})
-    for (const int multiprocessors : {1, 78, 132}) {
-      const int tile = choose_hopper_tile(1'000'000, 3072, inputs, false, multiprocessors);
-      const std::string chosen = "chose tile " + std::to_string(tile);
-      report.check(name_of(1'000'000, 3072, inputs, multiprocessors), tile == 0, chosen.c_str());
+    for (const int multiprocessors : {2, 78, 132}) {
+      const int index = choose_hopper_tile(1'000'000, 3072, inputs, false, multiprocessors);
+      const HopperTile tile = hopper_tile(index);
+      const std::string chosen = "chose tile " + std::to_string(index);
+      report.check(name_of(1'000'000, 3072, inputs, multiprocessors),
+                   tile.cols >= 128 && 3072 % tile.cols == 0 && tile.cluster > 1, chosen.c_str());
     }
 }
 
@@ -110,7 +127,8 @@ int test_tile_choice() {
   bool as_measured = cuda::num_hopper_tiles() == kNumTiles;
   for (int i = 0; as_measured && i < kNumTiles; ++i) {
     const HopperTile tile = hopper_tile(i), expected = kTiles[static_cast<size_t>(i)];
-    as_measured = tile.rows == expected.rows && tile.cols == expected.cols;
+    as_measured = tile.rows == expected.rows && tile.cols == expected.cols &&
+                  tile.cluster == expected.cluster;
   }
   report.check("tiles", as_measured, "are not those that the times were measured with");
   if (as_measured) {

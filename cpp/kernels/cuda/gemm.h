@@ -45,6 +45,7 @@ void gemm_hopper(const GemmArguments& arguments, const DeviceTraits& device, cud
 struct HopperTile {
   int rows;
   int cols;
+  int cluster;  // how many of them, one below the other, share what is read of the weights
 };
 int num_hopper_tiles();
 HopperTile hopper_tile(int index);

@@ -14,7 +14,7 @@ void launch_kernel(const GemmArguments& a, const DeviceTraits& device, cudaStrea
   const CUtensorMap in =
       make_tensor_map(a.dtype, a.in, a.max_rows, a.inputs, a.in_stride, S::kRows, hopper::kDepth);
   const CUtensorMap weight = make_tensor_map(a.dtype, a.weight, a.outputs, a.inputs,
-                                             a.weight_stride, S::kCols, hopper::kDepth);
+                                             a.weight_stride, S::kPartCols, hopper::kDepth);
   const CUtensorMap out =
       make_tensor_map(a.dtype, a.out, a.max_rows, a.outputs, a.out_stride, S::kRows, S::kBoxCols);
   const bool has_residual = a.residual != nullptr;
@@ -33,13 +33,15 @@ void launch_kernel(const GemmArguments& a, const DeviceTraits& device, cudaStrea
   p.activation = a.activation;
   p.has_residual = has_residual;
 
-  const int most = ceil_div(a.max_rows, S::kRows) * p.tiles_across;
+  const int most = ceil_div(a.max_rows, S::kRows * S::kCluster) * p.tiles_across;
   const int bytes = S::kFixedBytes + hopper::num_stages<S>(p) * S::kStageBytes;
   constexpr int kReserved = 1024;  // of each block, by the driver
   const int blocks =
       std::min(S::kBlocks, (hopper::kMaxSharedBytes + kReserved) / (bytes + kReserved));
   LaunchShape shape;
-  shape.grid = dim3(std::min(device.num_multiprocessors * blocks, most));
+  const int clusters = device.num_multiprocessors * blocks / S::kCluster;
+  shape.grid = dim3(std::min(clusters, most) * S::kCluster);
+  shape.cluster = S::kCluster;
   shape.block = dim3(S::kThreads);
   shape.shared_bytes = bytes;
   const auto kernel = hopper::gemm_kernel<T, S, activations>;
@@ -58,11 +60,11 @@ void launch_tile(const GemmArguments& a, const DeviceTraits& device, cudaStream_
 }
 
 // Launches the instantiation of this tile, if it is the one meant.
-template <int rows, int cols>
+template <int rows, int cols, int cluster = 1>
 bool launch_if(const HopperTile& tile, const GemmArguments& a, const DeviceTraits& device,
                cudaStream_t stream) {
-  if (tile.rows != rows || tile.cols != cols) return false;
-  using Shape = hopper::Shape<rows, cols>;
+  if (tile.rows != rows || tile.cols != cols || tile.cluster != cluster) return false;
+  using Shape = hopper::Shape<rows, cols, cluster>;
   if (a.dtype == DType::kBFloat16)
     launch_tile<bfloat16, Shape>(a, device, stream);
   else
@@ -80,7 +82,10 @@ void gemm_hopper(const GemmArguments& a, const DeviceTraits& device, cudaStream_
                                                    a.activation != Activation::kIdentity,
                                                    device.num_multiprocessors);
   const HopperTile shape = hopper_tile(index);
-  const bool launched = launch_if<128, 192>(shape, a, device, stream) ||
+  const bool launched = launch_if<128, 192, 2>(shape, a, device, stream) ||
+                        launch_if<128, 160, 2>(shape, a, device, stream) ||
+                        launch_if<128, 128, 2>(shape, a, device, stream) ||
+                        launch_if<128, 192>(shape, a, device, stream) ||
                         launch_if<128, 160>(shape, a, device, stream) ||
                         launch_if<128, 128>(shape, a, device, stream) ||
                         launch_if<128, 96>(shape, a, device, stream) ||

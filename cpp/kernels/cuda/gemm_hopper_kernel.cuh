@@ -10,11 +10,15 @@
 //
 // Nothing of the first tile waits for M: its weights are on their way while the kernel before drains.
 //
-// Two variants were measured on an H200 against 128 × 128, at M = 64 … 65,536 and the shapes of the
-// layers of MiniLM-L6, BERT-base and BERT-large. Clusters of two blocks that share each weight tile
-// by multicast: at best 2 % faster, 4 % slower in the geometric mean. Tiles of 128 × 256, half for
-// each group, so that nothing hides their epilogue: from M = 4096 on, 29 % slower in the geometric
-// mean at K = 384, 10 % at K = 768 and 1024, the same at K = 4096, and at best 3 % faster.
+// Of many rows two blocks form a cluster: their tiles have the same columns, and each brings half of
+// the weights to both. By itself that gains nothing, but a large batch runs at the card's limit of
+// power, and what is not moved from the L2 cache is left for products: see BENCHMARKS.md. Clusters of
+// four save as much again, but only 120 of 132 multiprocessors can be in one.
+//
+// Tiles of 128 × 256, half for each group, so that nothing hides their epilogue, were measured on an
+// H200 against 128 × 128, at the shapes of the layers of MiniLM-L6, BERT-base and BERT-large: from
+// M = 4096 on, 29 % slower in the geometric mean at K = 384, 10 % at K = 768 and 1024, the same at
+// K = 4096, and at best 3 % faster.
 //
 // Each element is one float32 sum over k ascending, whatever the tile. Bound: 2·M·N·K operations;
 // below K ≈ 400, the 2·M·(K + N) bytes of in and out.
@@ -45,6 +49,16 @@ __device__ inline uint32_t uniform(uint32_t x) { return __shfl_sync(0xffffffffu,
 
 // ---- The copying warpgroup
 
+template <typename S>
+__device__ void load_weights(const TileSequence<S>& tiles, uint32_t shared,
+                             const CUtensorMap* weight, uint32_t full, int depth, int column) {
+  if constexpr (S::kCluster == 1)
+    load_box(shared, weight, full, depth * kDepth, column);
+  else
+    load_box_to_blocks(shared + tiles.rank * S::kPartBytes, weight, full, depth * kDepth,
+                       column + tiles.rank * S::kPartCols, (1 << S::kCluster) - 1);
+}
+
 // No kernel of a run writes weights: the first tile's fill the ring while the kernel before drains.
 // Returns how many stages wait for `in` alone.
 template <typename S>
@@ -53,7 +67,8 @@ __device__ int load_first_weights(const Parameters& p, const TileSequence<S>& ti
   const int depths = min(p.num_depths, shared.stages);
   for (int depth = 0; depth < depths; ++depth) {
     barrier_arrive_expect(shared.full(depth), S::kStageBytes);
-    load_box(shared.weight(depth), weight, shared.full(depth), depth * kDepth, tiles.column(0));
+    load_weights<S>(tiles, shared.weight(depth), weight, shared.full(depth), depth,
+                    tiles.column(0));
   }
   return depths;
 }
@@ -72,7 +87,7 @@ __device__ void load_tiles(const Parameters& p, const TileSequence<S>& tiles,
         // A fresh barrier counts as having ended a phase of parity 1: the first round does not wait.
         barrier_wait(shared.empty(at.stage), at.parity ^ 1);
         barrier_arrive_expect(full, S::kStageBytes);
-        load_box(shared.weight(at.stage), weight, full, depth * kDepth, column);
+        load_weights<S>(tiles, shared.weight(at.stage), weight, full, depth, column);
       }
       load_box(shared.in(at.stage), in, full, depth * kDepth, row);
     }
@@ -108,9 +123,16 @@ __device__ void serve_group(const Parameters& p, const TileSequence<S>& tiles,
 
 // ---- The multiplying warpgroups
 
-// Each warp for itself: that its own products are done says nothing of the group's other warps.
-__device__ inline void release_stage(uint32_t empty) {
-  if (threadIdx.x % 32 == 0) barrier_arrive(empty);
+// Each warp for itself: that its own products are done says nothing of the group's other warps. All
+// blocks of the cluster are told, as each brings weights here.
+template <typename S>
+__device__ void release_stage(uint32_t empty) {
+  const int lane = threadIdx.x % 32;
+  if constexpr (S::kCluster == 1) {
+    if (lane == 0) barrier_arrive(empty);
+  } else {
+    if (lane < S::kCluster) barrier_arrive_at(empty, lane);
+  }
 }
 
 // Issues all products of a tile, of which the last stage's may still be in flight afterwards and
@@ -141,7 +163,7 @@ __device__ void multiply(float (&sums)[blocks][S::kCols / 2], RingPosition& at,
     wgmma_commit();
     // One stage late, so that the tensor cores always have products queued.
     wgmma_wait<1>();
-    if (depth > 0) release_stage(shared.empty(previous));
+    if (depth > 0) release_stage<S>(shared.empty(previous));
     previous = at.stage;
   }
 }
@@ -166,7 +188,7 @@ __device__ void multiply_tiles(const Parameters& p, const TileSequence<S>& tiles
     wgmma_wait<0>();
 #pragma unroll
     for (int block = 0; block < S::kRows / 64; ++block) wgmma_pin(sums[block]);
-    release_stage(shared.empty((at.stage == 0 ? shared.stages : at.stage) - 1));
+    release_stage<S>(shared.empty((at.stage == 0 ? shared.stages : at.stage) - 1));
     if (S::kGroups > 1) at.advance(p.num_depths);  // the other group's tile
 
     barrier_wait(shared.ready(group), parity);
@@ -183,7 +205,7 @@ template <typename S>
 __device__ void init_barriers(const SharedMemory<S>& shared) {
   for (int stage = 0; stage < shared.stages; ++stage) {
     barrier_init(shared.full(stage), 1);
-    barrier_init(shared.empty(stage), 4);  // warps
+    barrier_init(shared.empty(stage), 4 * S::kCluster);  // warps
   }
   for (int group = 0; group < S::kGroups; ++group) {
     barrier_init(shared.ready(group), 1);
@@ -210,9 +232,14 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     prefetch_map(&weight);
     prefetch_map(&residual);
     prefetch_map(&out);
-    have_weights = load_first_weights<S>(p, tiles, shared, &weight);
+    if (S::kCluster == 1) have_weights = load_first_weights<S>(p, tiles, shared, &weight);
   }
-  __syncthreads();
+  if constexpr (S::kCluster > 1) {
+    cluster_sync();
+    if (threadIdx.x == 0) have_weights = load_first_weights<S>(p, tiles, shared, &weight);
+  } else {
+    __syncthreads();
+  }
   wait_for_previous();
 
   // Of two groups' blocks 40 + 2 × 232 registers for each of 128 threads: the whole file.
@@ -226,6 +253,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     if constexpr (S::kGroups > 1) raise_registers<232>();
     multiply_tiles<T, S, activations>(p, tiles, shared, group - 1);
   }
+  // Others may still bring weights here, or tell this block that a stage is free.
+  if constexpr (S::kCluster > 1) cluster_sync();
 }
 
 }  // namespace vlt::cuda::hopper

@@ -19,10 +19,13 @@ constexpr int kGroupThreads = 128;
 constexpr int kMaxSharedBytes = 232448;  // 227 KiB, what a block of sm_90 can have
 
 // Sizes that follow from a tile.
-template <int rows, int cols>
+template <int rows, int cols, int cluster = 1>
 struct Shape {
   static constexpr int kRows = rows;
   static constexpr int kCols = cols;
+  // Blocks that share the weights of their tiles, which lie one below the other. Each brings its
+  // part to all.
+  static constexpr int kCluster = cluster;
 
   // Multiplying warpgroups, and blocks that can share a multiprocessor. Of the small tiles a block
   // often has only one: it takes half of the registers and no more stages than K fills, so that the
@@ -32,6 +35,8 @@ struct Shape {
   static constexpr int kThreads = (1 + kGroups) * kGroupThreads;
 
   static constexpr int kInBytes = rows * kRowBytes;
+  static constexpr int kPartCols = cols / cluster;  // of a weight tile
+  static constexpr int kPartBytes = kPartCols * kRowBytes;
   static constexpr int kStageBytes = kInBytes + cols * kRowBytes;
   // Columns of a box of results: as many as divide the tile.
   static constexpr int kBoxCols = cols % 64 == 0 ? 64 : 32;
@@ -47,6 +52,7 @@ struct Shape {
   static constexpr int kStages = (kMaxSharedBytes - kFixedBytes) / kStageBytes;  // at most
   static_assert(kStages >= 3 && (2 * kStages + 2 * kGroups) * 8 <= kBarrierBytes);
   static_assert(kInBytes % 1024 == 0 && kStageBytes % 1024 == 0 && kBoxBytes % 1024 == 0);
+  static_assert(cols % cluster == 0 && kPartBytes % 1024 == 0);
 };
 
 struct Parameters {
@@ -96,24 +102,29 @@ struct RingPosition {
   }
 };
 
-// The tiles of one block. Neighbours in time share rows of `in`, which are thus read from device
+// The tiles of one block; those of a cluster's blocks differ in the row alone. Neighbours in time share rows of `in`, which are thus read from device
 // memory once; the weights fit the L2 cache.
 template <typename S>
 struct TileSequence {
   int first, step, tiles_across;
+  int rank;  // in the cluster
   __device__ explicit TileSequence(int tiles_across)
-      : first(static_cast<int>(blockIdx.x)),
-        step(static_cast<int>(gridDim.x)),
-        tiles_across(tiles_across) {}
+      : first(static_cast<int>(blockIdx.x) / S::kCluster),
+        step(static_cast<int>(gridDim.x) / S::kCluster),
+        tiles_across(tiles_across),
+        rank(static_cast<int>(blockIdx.x) % S::kCluster) {}
   // At least one: the first tile lies in the room for rows, and is computed whether M reaches it or
   // not, so that nothing has to wait for M.
   __device__ int count(const Parameters& p) const {
     const int rows = p.num_rows == nullptr ? p.max_rows : *p.num_rows;
-    const int total = (rows + S::kRows - 1) / S::kRows * tiles_across;
+    constexpr int most = S::kRows * S::kCluster;
+    const int total = (rows + most - 1) / most * tiles_across;
     return first < total ? (total - first - 1) / step + 1 : 1;
   }
   __device__ int column(int i) const { return (first + i * step) % tiles_across * S::kCols; }
-  __device__ int row(int i) const { return (first + i * step) / tiles_across * S::kRows; }
+  __device__ int row(int i) const {
+    return ((first + i * step) / tiles_across * S::kCluster + rank) * S::kRows;
+  }
 };
 
 }  // namespace vlt::cuda::hopper

@@ -27,6 +27,7 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   size_t shared_bytes = 0;  // dynamic
+  int cluster = 1;          // blocks in x direction; sm_90 and later
 };
 
 // Raises the kernel's limit of dynamic shared memory; call it once for each kernel and device.
@@ -51,11 +52,15 @@ void prefer_shared_memory(void (*kernel)(Parameters...)) {
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), const LaunchShape& shape, bool overlap,
             cudaStream_t stream, const Arguments&... arguments) {
-  cudaLaunchAttribute attributes[1];
+  cudaLaunchAttribute attributes[2];
   unsigned count = 0;
   if (overlap) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
   }
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;

@@ -38,6 +38,29 @@ __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
       : "memory");
 }
 
+// ---- Clusters: blocks that run at the same time and reach each other's shared memory
+
+// Waits for all threads of all blocks of the cluster. Publishes no writes but those of a fence before.
+__device__ inline void cluster_sync() {
+  asm volatile(
+      "barrier.cluster.arrive.relaxed;\n"
+      "barrier.cluster.wait.acquire;" ::
+          : "memory");
+}
+// Arrives at the barrier that lies in block `block` where `barrier` lies in this one. Relaxed: it
+// publishes no writes, which would take a fence of the whole device's memory, but only says that
+// products have been computed.
+__device__ inline void barrier_arrive_at(uint32_t barrier, uint32_t block) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [there];\n"
+      "}" ::"r"(barrier),
+      "r"(block)
+      : "memory");
+}
+
 // ---- Named barriers
 
 // Barriers 1 … 15 among `threads` threads of a block.
@@ -60,6 +83,16 @@ __device__ inline void load_box(uint32_t shared, const CUtensorMap* map, uint32_
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
       "[%1, {%3, %4}], [%2];" ::"r"(shared),
       "l"(reinterpret_cast<uint64_t>(map)), "r"(barrier), "r"(column), "r"(row)
+      : "memory");
+}
+// The same into all blocks of the cluster whose bits are set in `blocks`, at the same places of
+// their shared memory as here.
+__device__ inline void load_box_to_blocks(uint32_t shared, const CUtensorMap* map,
+                                          uint32_t barrier, int column, int row, uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared),
+      "l"(reinterpret_cast<uint64_t>(map)), "r"(barrier), "r"(column), "r"(row), "h"(blocks)
       : "memory");
 }
 // A box from shared memory. Rows outside the matrix are not written, nor are columns, but these are
