@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - everybody's name for it
 from bench_gpu_protocol import protocol_lengths
 from gpu import kernels
 from gpu.batches import Batch, Plan, starts_of
-from gpu.native import HOPPER_QUERY_TILE, MMA_QUERY_TILE, SHORT_LIMITS
+from gpu.native import HOPPER_QUERY_TILES, MMA_QUERY_TILE, SHORT_LIMITS
 from kernel_timing import Launch, num_input_sets
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.varlen import varlen_attn
@@ -146,7 +146,7 @@ def _attention_case(model: str, heads: int, size: int, length: int, dtype: torch
         if kernels.device_traits().hopper_kernels and kernels.hopper_attention_fits(
             size, 3 * width, heads
         ):
-            launches["vlt hopper"] = own("long_hopper", HOPPER_QUERY_TILE)
+            launches["vlt hopper"] = own("long_hopper", kernels.hopper_query_tile(size))
     peers: dict[str, Launch] = {
         "varlen": lambda i: varlen_attn(*packed[i].unbind(1), starts, starts, length, length),
         "cudnn": cudnn,
@@ -187,7 +187,8 @@ def _padded_attention_case(
     mask = torch.zeros(behind.shape, device="cuda", dtype=dtype)
     mask = mask.masked_fill(behind, torch.finfo(dtype).min)[:, None, None, :]
     hopper = kernels.device_traits().hopper_kernels
-    plan = Plan.of(lengths, HOPPER_QUERY_TILE if hopper else MMA_QUERY_TILE, kernels.DEVICE)
+    query_tile = kernels.hopper_query_tile(size) if hopper else MMA_QUERY_TILE
+    plan = Plan.of(lengths, query_tile, kernels.DEVICE)
 
     def own(i: int) -> None:
         for kernel in ("short_mma", "long_hopper" if hopper else "long_mma"):
@@ -308,7 +309,7 @@ def _plan_case(count: int) -> Case:
             max_tokens=sum(lengths),
             max_sequences=count,
             max_length=512,
-            query_tile=HOPPER_QUERY_TILE,
+            query_tile=HOPPER_QUERY_TILES[0],
         )
 
     sizes = {"S": count, "T": sum(lengths)}

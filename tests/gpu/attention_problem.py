@@ -15,12 +15,11 @@ from gpu.relative import Relative
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 FAMILIES = ("mma", "hopper", "relative", "fp32")
-# What a family runs: its kernels, and how many queries a long item covers.
 _KERNELS = {
-    "mma": (("short_mma", "long_mma"), native.MMA_QUERY_TILE),
-    "hopper": (("short_mma", "long_hopper"), native.HOPPER_QUERY_TILE),
-    "relative": (("relative",), native.MMA_QUERY_TILE),
-    "fp32": (("fp32",), native.MMA_QUERY_TILE),
+    "mma": ("short_mma", "long_mma"),
+    "hopper": ("short_mma", "long_hopper"),
+    "relative": ("relative",),
+    "fp32": ("fp32",),
 }
 # cuDNN's kernels are left out: it compiles one for each length, which takes longer than the rest.
 _BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -72,10 +71,11 @@ class Problem:
 
     def run(self, family: str, traits: native.DeviceTraits | None = None) -> tuple[Guarded, Plan]:
         """The output, guarded and with the room that qkv has, and the plan that was used."""
-        names, query_tile = _KERNELS[family]
+        hopper = family == "hopper"
+        query_tile = kernels.hopper_query_tile(self.head_size) if hopper else native.MMA_QUERY_TILE
         plan = Plan.of(self.lengths, query_tile, DEVICE)
         out = Guarded(self._qkv.view.shape[0], self.width, self.dtype, DEVICE)
-        for name in names:
+        for name in _KERNELS[family]:
             kernels.attention(
                 name,
                 plan,

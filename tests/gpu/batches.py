@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from gpu import native
 
-Item = tuple[int, int, int]  # first row, length, first query
+QUERY_GROUP = 64  # queries that stay together: kQueryGroup
+Item = tuple[int, int, int, int]  # first row, length, first query, query behind the last
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,18 @@ def items_of(lengths: Sequence[int], query_tile: int) -> tuple[list[list[Item]],
     longs: list[Item] = []
     for first, length in zip(starts_of(lengths), lengths, strict=False):
         if length > limits[-1]:
-            longs += [(first, length, query) for query in range(0, length, query_tile)]
+            groups, count = -(-length // QUERY_GROUP), -(-length // query_tile)
+            sizes = [groups // count + (i < groups % count) for i in range(count)]
+            bounds = [min(length, end * QUERY_GROUP) for end in accumulate(sizes, initial=0)]
+            longs += [(first, length, *queries) for queries in pairwise(bounds)]
         elif length > 0:
             number = next(c for c, limit in enumerate(limits) if length <= limit)
-            shorts[number].append((first, length, 0))
+            shorts[number].append((first, length, 0, length))
     return shorts, longs
 
 
 def _items(items: Sequence[Item], device: torch.device) -> torch.Tensor:
-    rows = [(*item, 0) for item in items] or [(0, 0, 0, 0)]  # never a null pointer
+    rows = list(items) or [(0, 0, 0, 0)]  # never a null pointer
     return _int32(rows, device)
 
 

@@ -198,6 +198,11 @@ def attention(
     _launch("shim_attention", ATTENTION_KINDS[kind], byref(arguments), traits=traits)
 
 
+def hopper_query_tile(head_size: int) -> int:
+    """Queries of a long item, for the Hopper kernel."""
+    return int(native.load().shim_hopper_query_tile(head_size))
+
+
 def hopper_attention_fits(head_size: int, qkv_stride: int, num_heads: int) -> bool:
     return bool(native.load().shim_hopper_attention_fits(head_size, qkv_stride, num_heads))
 

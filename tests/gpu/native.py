@@ -34,7 +34,7 @@ ERROR_KINDS = (
     "chosen_token",
 )
 MMA_QUERY_TILE = 64
-HOPPER_QUERY_TILE = 128
+HOPPER_QUERY_TILES = (128, 192)
 SHORT_LIMITS = (16, 32, 64, 128)  # the longest sequence of each short class
 
 
@@ -84,7 +84,7 @@ class AttentionItem(ctypes.Structure):
         ("first_row", c_int32),
         ("length", c_int32),
         ("query_begin", c_int32),
-        ("reserved", c_int32),
+        ("query_end", c_int32),
     ]
 
 
@@ -337,6 +337,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     ),
     "shim_free_weights": (None, [c_void_p]),
     "shim_hopper_attention_fits": (c_int, [c_int, c_int64, c_int]),
+    "shim_hopper_query_tile": (c_int, [c_int]),
     "shim_num_hopper_tiles": (c_int, []),
     "shim_hopper_tile": (None, [c_int, POINTER(HopperTile)]),
     "shim_choose_hopper_tile": (c_int, [c_int64, c_int64, c_int64, c_int, c_int]),

@@ -96,7 +96,7 @@ std::string batch_layout() {
          FIELD(BatchHeader, sequence_starts) + FIELD(BatchHeader, pooling_starts) +
          FIELD(BatchHeader, hidden) + FIELD(BatchHeader, embedding) +
          FIELD(AttentionItem, first_row) + FIELD(AttentionItem, length) +
-         FIELD(AttentionItem, query_begin) + FIELD(AttentionItem, reserved) +
+         FIELD(AttentionItem, query_begin) + FIELD(AttentionItem, query_end) +
          FIELD(BatchState, num_tokens) + FIELD(BatchState, num_sequences) +
          FIELD(BatchState, num_chosen) + FIELD(BatchState, short_begin) +
          FIELD(BatchState, num_long_items) + FIELD(InputError, kind) + FIELD(InputError, index) +
@@ -282,6 +282,8 @@ void shim_free_weights(void* memory) { delete static_cast<vlt::WeightPool*>(memo
 int shim_hopper_attention_fits(int head_size, int64_t qkv_stride, int num_heads) {
   return hopper_attention_fits(head_size, qkv_stride, num_heads);
 }
+
+int shim_hopper_query_tile(int head_size) { return hopper_query_tile(head_size); }
 
 int shim_num_hopper_tiles() { return num_hopper_tiles(); }
 

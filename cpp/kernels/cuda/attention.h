@@ -40,7 +40,7 @@ struct AttentionArguments {
 
 // Queries a long item covers, which plan_batch() must be told.
 constexpr int32_t kMmaQueryTile = 64;
-constexpr int32_t kHopperQueryTile = 128;
+constexpr int32_t hopper_query_tile(int32_t head_size) { return head_size <= 64 ? 192 : 128; }
 
 // Whether every row of every head starts at 16 bytes.
 inline bool heads_are_aligned(const AttentionArguments& arguments) {

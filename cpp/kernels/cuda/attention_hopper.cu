@@ -17,12 +17,12 @@ void launch_attention(const AttentionArguments& a, const DeviceTraits& device,
                                           a.qkv_stride, hopper::kGroupRows, Tile::kBoxColumns);
   const hopper::AttentionParameters parameters{
       a.state, a.long_items, a.out, a.out_stride, a.num_heads, a.scale * kLog2E, a.behind_short};
-  // A sequence of L > 128 tokens has ceil(L / 128) < L / 64 items.
+  // A sequence of L > 128 tokens has at most ceil(L / 128) < L / 64 items.
   const int64_t most_items = int64_t{a.max_rows} / 64 * a.num_heads;
   LaunchShape shape;
   shape.grid =
       dim3(static_cast<unsigned>(std::min<int64_t>(device.num_multiprocessors, most_items)));
-  shape.block = dim3(hopper::kThreads);
+  shape.block = dim3(Tile::kThreads);
   shape.shared_bytes = kSharedBytes;
   allow_shared_bytes(kernel, kSharedBytes);
   launch(kernel, shape, device.overlap, stream, map, parameters);

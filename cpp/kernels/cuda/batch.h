@@ -26,12 +26,15 @@ constexpr int32_t kShortLength = 128;
 // but its own length, so its bits do not depend on its neighbours.
 constexpr int kNumShortClasses = 4;
 
-// Short: one sequence, `query_begin` is 0. Long: up to `query_tile` queries of a sequence.
+// Short: one sequence and all its queries. Long: up to `query_tile` queries, whole groups of 64 but
+// for the sequence's last. A sequence's items have as many groups, give or take one: 256 queries make
+// two items of 128, not one of 192 and one of 64.
+constexpr int kQueryGroup = 64;
 struct AttentionItem {
   int32_t first_row;    // of the sequence
   int32_t length;       // of the sequence
   int32_t query_begin;  // in the sequence
-  int32_t reserved;
+  int32_t query_end;
 };
 
 // Written by plan_batch(), read by every other kernel. A batch that breaks a rule of vlt.h is

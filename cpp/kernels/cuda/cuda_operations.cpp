@@ -60,7 +60,7 @@ void CudaOperations::begin(const BatchRoom& room, const BatchLimits& limits) {
   a.max_length = limits.max_length;
   hopper_attention_ =
       !limits.relative && hopper_attention_serves(limits.head_size, limits.num_heads);
-  a.query_tile = hopper_attention_ ? kHopperQueryTile : kMmaQueryTile;
+  a.query_tile = hopper_attention_ ? hopper_query_tile(limits.head_size) : kMmaQueryTile;
   a.error = error_;
   plan_batch(a, device_, stream_);
 }

@@ -147,7 +147,7 @@ struct Planner {
       if (is_short && lane == leader)
         place = atomicAdd(&counters.short_next[own_class], __popc(same));
       place = __shfl_sync(kAllLanes, place, leader) + __popc(same & ((1u << lane) - 1));
-      if (is_short) args.short_items[place] = {begin, length, 0, 0};
+      if (is_short) args.short_items[place] = {begin, length, 0, length};
       if (length > kShortLength) write_long_items(counters, begin, length);
     }
   }
@@ -155,8 +155,14 @@ struct Planner {
   __device__ void write_long_items(PlanCounters& counters, int begin, int length) const {
     const int tiles = num_tiles(length);
     const int place = atomicAdd(&counters.long_count[long_bucket(tiles)], tiles);
-    for (int i = 0; i < tiles; ++i)
-      args.long_items[place + i] = {begin, length, i * args.query_tile, 0};
+    const int groups = (length + kQueryGroup - 1) / kQueryGroup;
+    const int each = groups / tiles, more = groups % tiles;  // the first `more` have one more
+    int query = 0;
+    for (int i = 0; i < tiles; ++i) {
+      const int end = min(length, query + (i < more ? each + 1 : each) * kQueryGroup);
+      args.long_items[place + i] = {begin, length, query, end};
+      query = end;
+    }
   }
 };
 
