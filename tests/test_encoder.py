@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -342,6 +343,41 @@ def test_many_threads_get_the_same_bits(tiny_weights: Path, num_threads: int | N
             together = list(pool.map(lambda batch: bits(encoder, batch), batches * 3))
         assert together == alone * 3
         assert encoder.memory_stats()["runs"] == 160
+
+
+def test_every_caller_gets_a_session_in_the_end() -> None:
+    """Taking and giving back go without a lock; nobody may wait for what lies there."""
+    made: list[Any] = []
+
+    def create() -> Any:
+        made.append(Mock())
+        return made[-1]
+
+    pool = SessionPool(create, capacity=2)
+    in_use: list[Any] = []
+    shared = []
+
+    def work() -> None:
+        for _ in range(3000):
+            with pool.borrow() as session:
+                shared.append(session in in_use)
+                in_use.append(session)
+                in_use.remove(session)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(shared) == 6 * 3000
+    assert not any(shared)
+    assert len(made) <= 2
 
 
 def test_closing_waits_for_runs_of_other_threads(tiny_weights: Path) -> None:
