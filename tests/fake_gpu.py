@@ -50,10 +50,10 @@ class FakeGpu:
 
     def vlt_run(self, session: Any, batch: Any, output: Any, count: int) -> int:
         assert count == 1
-        stream, early = batch._obj.stream, output._obj.memory == _native.MEMORY["device"]
+        stream, early = batch.stream, output.memory == _native.MEMORY["device"]
         self.streams.append(stream)
-        batch._obj.stream = None
-        batch._obj.memory = output._obj.memory = _native.MEMORY["host"]
+        batch.stream = None
+        batch.memory = output.memory = _native.MEMORY["host"]
         status = self._status("vlt_run", session, batch, output, count)
         if status == _native.OK or stream is None or not early:
             return status

@@ -92,7 +92,8 @@ def stats_of(session: c_void_p) -> dict[str, Any]:
 def embed(model: Model, session: c_void_p, ids: PackedIds) -> bytes:
     """The embeddings as bytes, to be compared to the bit."""
     out = np.empty((len(ids), model.info["embedding_size"]), np.float32)
-    _native.run(session, ids.values, ids.starts, None, None, _native.OUTPUTS["embedding"], out)
+    batch = _native.host_batch(ids.values, ids.starts)
+    _native.run(session, batch, _native.host_output(_native.OUTPUTS["embedding"], out))
     return out.tobytes()
 
 

@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -315,6 +316,72 @@ def test_bad_device_arrays_are_refused(
         encoder.run_packed(**arrays | changes)
 
 
+class Tensor:
+    """A tensor of PyTorch on the GPU, as far as vlt looks at one; the protocols are left out."""
+
+    is_cuda = True
+    layout = "strided"
+    requires_grad = False
+    negative = False
+
+    def __init__(self, array: Array, **fields: Any) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = f"torch.{array.dtype.name}"
+        self.__dict__.update(fields)
+
+    def is_neg(self) -> bool:
+        return self.negative
+
+    def is_contiguous(self) -> bool:
+        return self.array.flags.c_contiguous
+
+    def get_device(self) -> int:
+        return 0
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("torch")
+    module.Tensor, module.strided = Tensor, Tensor.layout
+    monkeypatch.setitem(sys.modules, "torch", module)
+
+
+def test_tensors_are_read_without_the_protocols(
+    gpu: FakeGpu, encoder: vlt.Encoder, torch: None, states: Array
+) -> None:
+    out = np.zeros_like(states)
+    target = Tensor(out)
+    arrays = Tensor(IDS), Tensor(STARTS)
+    assert encoder.run_packed(*arrays, out=target, stream=STREAM) is target
+    assert out.tobytes() == states.tobytes()
+    assert (gpu.streams, gpu.waits) == ([STREAM], 0)
+    with pytest.raises(ValueError, match=r"out must have shape \(9, 32\), not \(9, 31\)"):
+        encoder.run_packed(*arrays, out=Tensor(np.zeros((9, 31), np.float32)), stream=STREAM)
+    with pytest.raises(TypeError, match="token_ids must be int32, not int64"):
+        encoder.run_packed(Tensor(IDS.astype(np.int64)), arrays[1], stream=STREAM)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor(IDS, is_cuda=False),
+        Tensor(IDS, layout="sparse"),
+        Tensor(IDS, requires_grad=True),
+        Tensor(IDS, negative=True),
+        Tensor(np.repeat(IDS, 2)[::2]),
+    ],
+)
+def test_tensors_that_are_not_what_they_look_like_are_not_read(
+    encoder: vlt.Encoder, torch: None, tensor: Tensor
+) -> None:
+    with pytest.raises(TypeError, match="token_ids must be an array, not Tensor"):
+        encoder.run_packed(tensor, Tensor(STARTS), stream=STREAM)
+
+
 # ---- Results on the GPU --------------------------------------------------------------------------
 
 
@@ -364,7 +431,7 @@ def test_results_are_freed(gpu: FakeGpu, encoder: vlt.Encoder) -> None:
 def test_bfloat16_results(encoder: vlt.Encoder) -> None:
     bits = np.array([[0x3F80, 0xC000], [0x7F80, 0x3EAB]], np.uint16)
     array = DeviceArray(DeviceMemory(encoder._model, bits.nbytes), bits.shape, "bfloat16", 0)
-    ctypes.memmove(array.span.address, bits.ctypes.data, bits.nbytes)
+    ctypes.memmove(array.address, bits.ctypes.data, bits.nbytes)
     np.testing.assert_array_equal(array.numpy(), [[1, -2], [np.inf, 0.333984375]])
     assert not hasattr(array, "__cuda_array_interface__")
     assert _dlpack.TakenTensor(array.__dlpack__()).dtype == "bfloat16"

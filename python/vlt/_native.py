@@ -22,7 +22,7 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -349,27 +349,23 @@ def sized(struct: type[ctypes.Structure], **fields: Any) -> Any:
     return struct(struct_size=ctypes.sizeof(struct), **fields)
 
 
-class FieldPacker:
-    """Makes structs of one class out of all their fields at once.
+def packer_of(
+    struct: type[ctypes.Structure],
+) -> tuple[Callable[..., bytes], Callable[[bytes], Any]]:
+    """What packs all fields of a struct but its size, in order, and what makes the struct of that.
 
-    Setting the fields of a ctypes object one by one takes ten times as long, which a run of a
-    small batch on a GPU would notice.
+    Addresses are numbers, 0 for NULL. Setting the fields of a ctypes object one by one takes
+    several times as long, which a run of a small batch on a GPU would notice.
     """
-
-    def __init__(self, struct: type[ctypes.Structure]) -> None:
-        codes = {c_int32: "i", c_uint32: "I", c_int64: "q", c_uint64: "Q", c_void_p: "P"}
-        codes[POINTER(c_int32)] = "P"
-        fields = "".join(codes[kind] for _, kind, *_ in struct._fields_)
-        self._layout = Struct(f"@{fields}0P")  # as C lays it out, up to a whole pointer
-        self._make = struct.from_buffer_copy
-
-    def __call__(self, *fields: int) -> Any:
-        """A struct of these fields, in order, but for its size; addresses are 0 for NULL."""
-        return self._make(self._layout.pack(self._layout.size, *fields))
+    codes = {c_int32: "i", c_uint32: "I", c_int64: "q", c_uint64: "Q", c_void_p: "P"}
+    codes[POINTER(c_int32)] = "P"
+    fields = "".join(codes[kind] for _, kind, *_ in struct._fields_)
+    layout = Struct(f"@{fields}0P")  # as C lays it out, up to a whole pointer
+    return partial(layout.pack, layout.size), struct.from_buffer_copy
 
 
-PACKED_BATCH = FieldPacker(VltPackedBatch)
-OUTPUT = FieldPacker(VltOutput)
+pack_batch, batch_from = packer_of(VltPackedBatch)
+pack_output, output_from = packer_of(VltOutput)
 
 
 def as_dict(struct: ctypes.Structure) -> dict[str, Any]:
@@ -378,36 +374,17 @@ def as_dict(struct: ctypes.Structure) -> dict[str, Any]:
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
 
 
-@dataclass(slots=True)
-class DeviceSpan:
-    """Dense memory on a device, where no numpy array can be."""
-
-    address: int
-    size: int  # elements
-    nbytes: int
-
-    def __len__(self) -> int:
-        return self.size
-
-
-def memory_of(array: NDArray[Any] | DeviceSpan) -> int:
-    """VLT_MEMORY_* of an array."""
-    return MEMORY["device" if isinstance(array, DeviceSpan) else "host"]
-
-
-def address_of(array: NDArray[Any] | DeviceSpan | None) -> int:
+def address_of(array: NDArray[Any] | None) -> int:
     """Of the first element, 0 for None; the caller keeps the array alive."""
     if array is None:
         return 0
-    if isinstance(array, DeviceSpan):
-        return array.address
     address: int = array.__array_interface__["data"][0]  # `.ctypes` takes three times as long
     return address
 
 
-def int32_address(array: NDArray[np.int32] | DeviceSpan | None) -> int:
+def int32_address(array: NDArray[np.int32] | None) -> int:
     """The same for what is read as `const int32_t*`."""
-    if isinstance(array, np.ndarray) and not (array.dtype == np.int32 and array.flags.c_contiguous):
+    if array is not None and not (array.dtype == np.int32 and array.flags.c_contiguous):
         raise TypeError(f"a contiguous int32 array is needed here, not {array.dtype}")
     return address_of(array)
 
@@ -538,37 +515,78 @@ def session_profile(session: c_void_p) -> list[dict[str, Any]]:
     return [as_dict(entry) for entry in entries[: count.value]]
 
 
-def run(
-    session: c_void_p,
-    token_ids: NDArray[np.int32] | DeviceSpan,
-    starts: NDArray[np.int32] | DeviceSpan,
-    token_types: NDArray[np.int32] | DeviceSpan | None,
-    pooling_starts: NDArray[np.int32] | DeviceSpan | None,
-    kind: int,
-    out: NDArray[Any] | DeviceSpan,
-    dtype: str = "float32",
-    stream: int | None = None,
-    chosen: NDArray[np.int32] | None = None,
-) -> None:
-    """Run one packed batch and write one output of `dtype`. All arrays are C-contiguous.
+def packed_batch(
+    num_sequences: int,
+    num_tokens: int,
+    token_ids: int,
+    starts: int,
+    token_types: int,
+    pooling_starts: int,
+    memory: int,
+    stream: int = 0,
+    num_chosen: int = 0,
+    chosen: int = 0,
+) -> VltPackedBatch:
+    """A batch of int32 arrays by their addresses, 0 for none; the caller keeps them alive.
 
-    The inputs are all on the host or all on the device, but for `chosen`, which is on the host.
-    With a stream and `out` on the device the call returns before the work is done.
+    `memory` is where all of them are, but for `chosen`, which is on the host.
     """
-    batch = PACKED_BATCH(
+    batch: VltPackedBatch = batch_from(
+        pack_batch(
+            num_sequences,
+            num_tokens,
+            token_ids,
+            starts,
+            token_types,
+            pooling_starts,
+            memory,
+            stream,
+            num_chosen,
+            chosen,
+        )
+    )
+    return batch
+
+
+def run_output(kind: int, dtype: int, address: int, nbytes: int, memory: int) -> VltOutput:
+    """What writes one output into an array; the caller keeps it alive."""
+    output: VltOutput = output_from(pack_output(kind, dtype, address, nbytes, memory))
+    return output
+
+
+def host_batch(
+    token_ids: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    token_types: NDArray[np.int32] | None = None,
+    pooling_starts: NDArray[np.int32] | None = None,
+    chosen: NDArray[np.int32] | None = None,
+) -> VltPackedBatch:
+    """A batch of C-contiguous arrays on the host; the caller keeps them alive."""
+    return packed_batch(
         len(starts) - 1,
         len(token_ids),
         int32_address(token_ids),
         int32_address(starts),
         int32_address(token_types),
         int32_address(pooling_starts),
-        memory_of(starts),
-        stream or 0,
-        0 if chosen is None else len(chosen),
-        int32_address(chosen),
+        MEMORY["host"],
+        num_chosen=0 if chosen is None else len(chosen),
+        chosen=int32_address(chosen),
     )
-    output = OUTPUT(kind, DTYPES[dtype], address_of(out), out.nbytes, memory_of(out))
-    check(LIBRARY.vlt_run(session, ctypes.byref(batch), ctypes.byref(output), 1))
+
+
+def host_output(kind: int, out: NDArray[np.float32]) -> VltOutput:
+    """What writes one output into a C-contiguous array on the host; the caller keeps it alive."""
+    return run_output(kind, DTYPES["float32"], address_of(out), out.nbytes, MEMORY["host"])
+
+
+def run(session: c_void_p, batch: VltPackedBatch, output: VltOutput) -> None:
+    """Run one packed batch and write one output.
+
+    With a stream and the output on the device the call returns before the work is done.
+    """
+    # ctypes passes the structs by reference, in less time than byref() takes.
+    check(LIBRARY.vlt_run(session, batch, output, 1))
 
 
 def session_synchronize(session: c_void_p) -> None:

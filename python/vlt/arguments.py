@@ -30,13 +30,14 @@ def parse_stream(stream: Any) -> int | None:
     """The handle of a CUDA stream: an integer, or what PyTorch and CuPy wrap one in."""
     if stream is None:
         return None
-    for attribute in ("cuda_stream", "ptr"):
-        stream = getattr(stream, attribute, stream)
-    if isinstance(stream, bool) or not hasattr(stream, "__index__"):
-        raise TypeError(
-            "stream must be a cudaStream_t as an integer, or an object with .cuda_stream "
-            f"(PyTorch) or .ptr (CuPy), not {stream!r}"
-        )
+    if type(stream) is not int:
+        for attribute in ("cuda_stream", "ptr"):
+            stream = getattr(stream, attribute, stream)
+        if isinstance(stream, bool) or not hasattr(stream, "__index__"):
+            raise TypeError(
+                "stream must be a cudaStream_t as an integer, or an object with .cuda_stream "
+                f"(PyTorch) or .ptr (CuPy), not {stream!r}"
+            )
     return checked("stream", stream, 0, _native.INT64_MAX) or LEGACY_STREAM
 
 
@@ -49,9 +50,11 @@ def lookup(what: str, name: str, names: Mapping[str, int] = _native.DTYPES) -> i
 
 def checked(name: str, value: int, low: int, high: int = _native.INT32_MAX) -> int:
     """`value` as an int within bounds: ctypes would drop the bits that do not fit."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    number = value.__index__()
+    number = value
+    if type(value) is not int:
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name} must be an integer, not {value!r}")
+        number = value.__index__()
     if not low <= number <= high:
         raise InvalidArgumentError(f"{name} must be {low} ... {high}, not {number}")
     return number

@@ -5,7 +5,6 @@ They come by `__cuda_array_interface__` (a dict with a pointer) or by DLPack (a 
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _dlpack, _native
+from . import _dlpack
 from .arguments import LEGACY_STREAM
 from .errors import InvalidArgumentError
 
@@ -23,17 +22,42 @@ NAMES_STREAM = 3  # version of the interface from which it says in what stream t
 
 @dataclass(slots=True)
 class Borrowed:
-    """Somebody's dense array in device memory."""
+    """Somebody's dense array."""
 
-    data: _native.DeviceSpan
+    address: int
     shape: tuple[int, ...]
     dtype: str
+    device: int | None  # index of the CUDA device; None: it is on the host
     read_only: bool
     stream: int | None  # the array is ready in its order; None: it is ready
     holder: object  # keeps the memory
 
 
-def borrow_tensor(value: Any) -> tuple[int, Borrowed] | None:
+class _Strided(dict[type, Any]):
+    """torch.Tensor -> the layout of dense tensors; None for every other class.
+
+    As a table, like the next: it takes half as long as asking the module each time.
+    """
+
+    def __missing__(self, kind: type) -> Any:
+        torch = sys.modules.get("torch")
+        if kind is not getattr(torch, "Tensor", None):
+            return None
+        return self.setdefault(kind, torch.strided)  # type: ignore[union-attr]
+
+
+class _Names(dict[Any, str]):
+    """torch.int32 -> "int32"."""
+
+    def __missing__(self, dtype: Any) -> str:
+        return self.setdefault(dtype, sys.intern(str(dtype).removeprefix("torch.")))
+
+
+_STRIDED = _Strided()
+_NAMES = _Names()
+
+
+def borrow_tensor(value: Any) -> Borrowed | None:
     """A tensor of PyTorch that is what it looks like, for use in a stream that the caller named.
 
     Its attributes say what the protocols say, in a tenth of the time: what a call takes before its
@@ -41,29 +65,28 @@ def borrow_tensor(value: Any) -> tuple[int, Borrowed] | None:
 
     Returns
     -------
-    (int, Borrowed) or None
-        The index of its device first. None: it takes the protocols to use this value.
+    Borrowed or None
+        None: it takes the protocols to use this value, or it is not on a CUDA device.
     """
-    torch = sys.modules.get("torch")
+    strided = _STRIDED[type(value)]
     if (
-        type(value) is not getattr(torch, "Tensor", None)
+        strided is None
         or not value.is_cuda
-        or value.layout is not torch.strided  # type: ignore[union-attr]
+        or value.layout is not strided
         or value.requires_grad
         or value.is_neg()
         or not value.is_contiguous()
     ):
         return None
-    dtype, itemsize = _describe_tensor(value.dtype)
-    size = value.numel()
-    span = _native.DeviceSpan(value.data_ptr(), size, size * itemsize)
-    return value.get_device(), Borrowed(span, tuple(value.shape), dtype, False, None, value)
-
-
-@lru_cache
-def _describe_tensor(dtype: Any) -> tuple[str, int]:
-    """("int32", 4) of torch.int32."""
-    return str(dtype).removeprefix("torch."), dtype.itemsize
+    return Borrowed(
+        value.data_ptr(),
+        value.shape,
+        _NAMES[value.dtype],
+        value.get_device(),
+        False,
+        None,
+        value,
+    )
 
 
 def cuda_index(value: Any, name: str, default: int) -> int | None:
@@ -85,11 +108,13 @@ def cuda_index(value: Any, name: str, default: int) -> int | None:
     return index
 
 
-def borrow(value: Any, name: str, stream: int | None) -> Borrowed:
+def borrow(value: Any, name: str, device: int, stream: int | None) -> Borrowed:
     """An array on a CUDA device.
 
     Parameters
     ----------
+    device
+        What cuda_index() says of it.
     stream
         Where it will be used. None: the result says after which stream it may be.
 
@@ -101,12 +126,12 @@ def borrow(value: Any, name: str, stream: int | None) -> Borrowed:
     interface = _interface(value, name)
     # the interface calls a type that it has no name for, such as bfloat16, "V2"
     if interface is None or interface["typestr"][1:2] == "V":
-        return _from_dlpack(value, name, stream)
+        return _from_dlpack(value, name, device, stream)
     orders = stream is not None or interface["version"] >= NAMES_STREAM
     if orders or not hasattr(value, "__dlpack__"):
-        return _from_interface(value, interface, name)
+        return _from_interface(value, interface, name, device)
     # An older interface does not say when the array is ready; a DLPack producer sees to it.
-    return _from_dlpack(value, name, stream)
+    return _from_dlpack(value, name, device, stream)
 
 
 def _interface(value: Any, name: str) -> dict[str, Any] | None:
@@ -120,7 +145,7 @@ def _interface(value: Any, name: str) -> dict[str, Any] | None:
     return interface
 
 
-def _from_interface(value: Any, interface: dict[str, Any], name: str) -> Borrowed:
+def _from_interface(value: Any, interface: dict[str, Any], name: str, device: int) -> Borrowed:
     if interface.get("mask") is not None:
         raise InvalidArgumentError(f"{name} has a mask; a dense array is needed")
     dtype, itemsize = _describe(interface["typestr"])
@@ -128,17 +153,10 @@ def _from_interface(value: Any, interface: dict[str, Any], name: str) -> Borrowe
     _require_dense(name, shape, interface.get("strides"), itemsize)
     address, read_only = interface["data"]
     stream = interface.get("stream", LEGACY_STREAM if interface["version"] < NAMES_STREAM else None)
-    return Borrowed(
-        _span(address or 0, shape, itemsize),
-        shape,
-        dtype,
-        bool(read_only),
-        stream,
-        value,
-    )
+    return Borrowed(address or 0, shape, dtype, device, bool(read_only), stream, value)
 
 
-def _from_dlpack(value: Any, name: str, stream: int | None) -> Borrowed:
+def _from_dlpack(value: Any, name: str, device: int, stream: int | None) -> Borrowed:
     order = LEGACY_STREAM if stream is None else stream
     try:
         try:
@@ -150,9 +168,10 @@ def _from_dlpack(value: Any, name: str, stream: int | None) -> Borrowed:
     tensor = _dlpack.TakenTensor(capsule)
     _require_dense(name, tensor.shape, tensor.strides, 1)
     return Borrowed(
-        _span(tensor.address, tensor.shape, tensor.itemsize),
+        tensor.address,
         tensor.shape,
         tensor.dtype,
+        device,
         tensor.read_only,
         order,
         tensor,
@@ -164,11 +183,6 @@ def _describe(typestr: str) -> tuple[str, int]:
     """("int32", 4) of "<i4"; numpy takes long for it."""
     dtype = np.dtype(typestr)
     return dtype.name if dtype.isnative else f"byte-swapped {dtype.name}", dtype.itemsize
-
-
-def _span(address: int, shape: tuple[int, ...], itemsize: int) -> _native.DeviceSpan:
-    size = math.prod(shape)
-    return _native.DeviceSpan(address, size, size * itemsize)
 
 
 def _require_dense(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from . import _dlpack, _native, dtypes
+from . import _dlpack, dtypes
 from .arguments import LEGACY_STREAM
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ class DeviceArray:
         return self.size * self._stored_dtype.itemsize
 
     @property
-    def span(self) -> _native.DeviceSpan:
-        """The memory as the library takes it."""
-        return _native.DeviceSpan(self._memory.address, self.size, self.nbytes)
+    def address(self) -> int:
+        """Of the memory, for the library."""
+        return self._memory.address
 
     def written_by(self, run: PendingRun | None) -> None:
         """For the run: the values are there once it is done; None: they are."""

@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 import weakref
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from . import _native
 from .arguments import batch_bound, checked, lookup, parse_device
 from .errors import InvalidArgumentError, UnsupportedError
 from .interrupt import run_interruptibly
+from .outputs import ModelOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .packing import PackedIds
-
-    Int32s = NDArray[np.int32] | _native.DeviceSpan
 
 # Python's signal handlers wait while the main thread is inside the library. A run of more than
 # this many floating-point operations (0.05 s at 100 GFLOP/s, on a GPU at 100 TFLOP/s) therefore
@@ -115,6 +113,8 @@ class Model(Handle):
         self.metadata = _native.model_metadata(pointer)
         kind, index = self.info["device_type"], self.info["device_index"]
         self.gpu = None if kind == "cpu" else f"{kind}:{index}"  # the CUDA device
+        self.index: int | None = None if kind == "cpu" else index  # its number
+        self.outputs = ModelOutputs(self.info)
         super().__init__(Resource(pointer, _native.LIBRARY.vlt_model_free, self.gpu))
 
     @property
@@ -153,22 +153,10 @@ def free_device_memory(free: Callable[..., None], model: Resource, memory: Any) 
     free(model.pointer, memory)
 
 
-@dataclass(slots=True)
-class Batch:
-    """Packed inputs as `vlt_packed_batch` has them: int32, all on the host or all on the device.
-
-    `chosen` is on the host in either case.
-    """
-
-    token_ids: Int32s  # [T]
-    starts: Int32s  # [S + 1]
-    token_types: Int32s | None = None  # [T]
-    pooling_starts: Int32s | None = None  # [S]
-    chosen: NDArray[np.int32] | None = None  # [C] places among the tokens, for "vocabulary"
-
-
 class PendingRun:
     """A run in its caller's stream that returned before the work was done."""
+
+    __slots__ = "_error", "_held", "_session", "stream"
 
     def __init__(self, session: Session, stream: int, held: object) -> None:
         self._session = session
@@ -237,88 +225,69 @@ class Session(Handle):
         pooling_starts: NDArray[np.int32] | None = None,
         chosen: NDArray[np.int32] | None = None,
     ) -> None:
-        """Run one batch and write `out`, of the shape that `outputs.shape` says."""
-        batch = Batch(ids.values, ids.starts, token_types, pooling_starts, chosen)
-        self.run_batch(batch, output, out)
+        """Run one batch and write `out`, of the shape that `ModelOutput.shape` says."""
+        batch = _native.host_batch(ids.values, ids.starts, token_types, pooling_starts, chosen)
+        target = _native.host_output(_native.OUTPUTS[output], out)
+        self.run_batch(batch, target, (ids, out, token_types, pooling_starts, chosen))
 
     def run_batch(
         self,
-        batch: Batch,
-        output: str,
-        out: NDArray[Any] | _native.DeviceSpan,
-        dtype: str = "float32",
-        stream: int | None = None,
-        held: object = None,
+        batch: _native.VltPackedBatch,
+        output: _native.VltOutput,
+        held: object,
+        early: bool = False,
     ) -> PendingRun | None:
-        """Run one batch in the order of a stream, and write `out`.
+        """Run one batch in the order of its stream, and write one output.
 
         On the main thread Ctrl-C stops a long run and raises KeyboardInterrupt.
 
         Parameters
         ----------
-        out
-            Of the shape that `outputs.shape` says: [T, H] of `dtype` for "hidden", float32 for
-            the others.
         held
-            Given where the call may return before the work is done, which needs a stream and `out`
-            on the device: what must live until then.
+            The arrays that the batch and the output point to; they live until the work is done.
+        early
+            The call may return before the work is done, which needs a stream and the output on the
+            device.
 
         Returns
         -------
         PendingRun or None
             None: the work is done.
         """
-        pending = None if held is None or stream is None else PendingRun(self, stream, held)
-
-        def call() -> None:
-            with self._lock:
-                self._run(batch, output, out, dtype, stream, pending)
-
-        long = len(batch.token_ids) > self._long
+        long = batch.num_tokens > self._long
         if long and threading.current_thread() is threading.main_thread():
-            run_interruptibly(call, self.cancel)
-        else:
-            call()
-        return pending
+            return run_interruptibly(partial(self._run, batch, output, held, early), self.cancel)
+        return self._run(batch, output, held, early)
 
     def _run(
         self,
-        batch: Batch,
-        output: str,
-        out: NDArray[Any] | _native.DeviceSpan,
-        dtype: str,
-        stream: int | None,
-        pending: PendingRun | None,
-    ) -> None:
-        if pending is None or len(self._pending) >= MOST_PENDING:
-            self._settle()
-        if pending is not None:
-            self._raise_late()
-            self._pending.append(pending)  # first: a run that fails may have begun
-        try:
-            _native.run(
-                self.pointer,
-                batch.token_ids,
-                batch.starts,
-                batch.token_types,
-                batch.pooling_starts,
-                _native.OUTPUTS[output],
-                out,
-                dtype,
-                stream,
-                batch.chosen,
-            )
-        except InvalidArgumentError as error:
-            # The library may report here what an earlier run found wrong: then it is theirs too.
-            if len(self._pending) > 1:
-                with contextlib.suppress(InvalidArgumentError):
+        batch: _native.VltPackedBatch,
+        output: _native.VltOutput,
+        held: object,
+        early: bool,
+    ) -> PendingRun | None:
+        stream = batch.stream
+        with self._lock:
+            pending = PendingRun(self, stream, held) if early else None
+            if pending is None or len(self._pending) >= MOST_PENDING:
+                self._settle()
+            if pending is not None:
+                self._raise_late()
+                self._pending.append(pending)  # first: a run that fails may have begun
+            try:
+                _native.run(self.pointer, batch, output)
+            except InvalidArgumentError as error:
+                # The library may report what an earlier run found wrong: then it is theirs too.
+                if len(self._pending) > 1:
+                    with contextlib.suppress(InvalidArgumentError):
+                        _native.session_synchronize(self.pointer)
+                    self._finish_pending(InvalidArgumentError(f"in a run with a stream: {error}"))
+                raise
+            finally:
+                # Whatever happened: the arrays are the caller's again when the call ends.
+                if pending is None and stream is not None:
                     _native.session_synchronize(self.pointer)
-                self._finish_pending(InvalidArgumentError(f"in a run with a stream: {error}"))
-            raise
-        finally:
-            # Whatever happened: the arrays are the caller's again when the call ends.
-            if pending is None and stream is not None:
-                _native.session_synchronize(self.pointer)
+        return pending
 
     def synchronize(self) -> None:
         """Wait for pending runs; raises what they found wrong in device arrays."""

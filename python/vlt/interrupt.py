@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 # How long to wait before cancelling again: a cancel that comes before the run starts is lost.
 CANCEL_SECONDS = 0.02
 
+Result = TypeVar("Result")
 
-def run_interruptibly(call: Callable[[], None], cancel: Callable[[], None]) -> None:
+
+def run_interruptibly(call: Callable[[], Result], cancel: Callable[[], None]) -> Result:
     """Run `call` on another thread; an exception in this one, Ctrl-C above all, cancels it.
 
     Python's signal handlers wait while the main thread is inside the library; here it is not.
@@ -21,10 +23,9 @@ def run_interruptibly(call: Callable[[], None], cancel: Callable[[], None]) -> N
     try:
         run = worker.submit(call)
     except RuntimeError:  # no room for a thread; better a run that Ctrl-C has to wait for
-        call()
-        return
+        return call()
     try:
-        run.result()
+        return run.result()
     except BaseException:
         while not run.done():
             cancel()

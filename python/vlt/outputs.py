@@ -74,10 +74,51 @@ def require(info: Mapping[str, Any], name: str, who: str | None = None) -> Outpu
     return output
 
 
-def shape(
-    info: Mapping[str, Any], name: str, tokens: int, sequences: int, chosen: int = 0
-) -> tuple[int, int]:
-    """(rows, columns) of an output for a batch of this size."""
-    output = OUTPUTS[name]
-    rows = {"tokens": tokens, "sequences": sequences, "chosen": chosen}[output.rows]
-    return rows, int(info[output.columns])
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """One kind of result, as one model gives it.
+
+    Attributes
+    ----------
+    name : str
+    rows, on_device
+        As `Output` has them.
+    columns : int
+        Size of a row.
+    dtypes : tuple of str
+        What it can be written as.
+    """
+
+    name: str
+    rows: Literal["tokens", "sequences", "chosen"]
+    columns: int
+    on_device: bool
+    dtypes: tuple[str, ...]
+
+    def shape(self, tokens: int, sequences: int, chosen: int = 0) -> tuple[int, int]:
+        """(rows, columns) for a batch of this size."""
+        if self.rows == "tokens":
+            return tokens, self.columns
+        return sequences if self.rows == "sequences" else chosen, self.columns
+
+
+class ModelOutputs(dict[str, ModelOutput]):
+    """What a model can give, by name; looking up anything else raises what `require` raises.
+
+    Made once for a model: a call on a GPU notices the time that it takes.
+    """
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        self._info = info
+        for name in available(info):
+            output = OUTPUTS[name]
+            dtypes: tuple[str, ...] = ("float32",)
+            # The CPU's states are float32, whatever its weights are.
+            if name == "hidden" and info["device_type"] == "cuda":
+                dtypes = tuple(dict.fromkeys((*dtypes, info["compute_type"])))
+            columns = int(info[output.columns])
+            self[name] = ModelOutput(name, output.rows, columns, output.on_device, dtypes)
+
+    def __missing__(self, name: str) -> ModelOutput:
+        require(self._info, name)
+        raise KeyError(name)

@@ -127,7 +127,7 @@ class TokenEncoder:
     ) -> Float32Array:
         """One output of a checked batch, [rows, columns] float32."""
         num_chosen = 0 if chosen is None else len(chosen)
-        shape = outputs.shape(self._info, output, len(ids.values), len(ids), num_chosen)
+        shape = self._model.outputs[output].shape(len(ids.values), len(ids), num_chosen)
         result = np.empty(shape, np.float32)
         self._run(ids, output, result, token_types, pooling_starts, chosen)
         return result
@@ -205,8 +205,7 @@ class TokenEncoder:
             Arrays on a GPU for an encoder on the CPU, or with an output that is made on the host;
             the weights file has no head for `output`.
         """
-        outputs.require(self._info, output)
-        run = PackedRun(self._model, output, dtype, parse_stream(stream))
+        run = PackedRun(self._model, self._model.outputs[output], dtype, parse_stream(stream))
         run.take_inputs(token_ids, sequence_starts, token_types, pooling_starts, chosen)
         run.take_output(out)
         with self._sessions.borrow() as session:

@@ -145,7 +145,7 @@ def measure(model: Model, lengths: list[int], options: argparse.Namespace) -> di
         return {"skipped": f"a sequence of {max(lengths)} tokens, and the model takes {longest}"}
     ids = random_ids(lengths, model.info["vocab_size"])
     tokens = len(ids.values)
-    shape = outputs.shape(model.info, options.output, tokens, len(lengths))
+    shape = model.outputs[options.output].shape(tokens, len(lengths))
     out = np.empty(shape, np.float32)
 
     session = Session(model, options.threads, disable_graphs=options.disable_graphs)
