@@ -1,9 +1,9 @@
 // Checks a batch and lists the attention's work, once for all layers.
 //
 // One block of 1024 threads: first pass, every start is read once, checked, and the sequences are
-// counted by class (short ones) and by number of query tiles (long ones); then the counts become
-// positions; second pass, each sequence writes its items. Starts stay in shared memory between the
-// passes; of a larger batch the rest is read again from the L2 cache.
+// counted by class (short ones) and by length (long ones); then the counts become positions; second
+// pass, each sequence writes its items. Starts stay in shared memory between the passes; of a larger
+// batch the rest is read again from the L2 cache.
 // Some thousand sequences take a chain of latencies: header, starts, two passes, about 2 µs.
 #include "kernels/cuda/rows.cuh"
 
@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kPlanThreads = 1024;
 constexpr int kCachedStarts = 11 * 1024;  // 44 KB: with the counters within the usual 48 KB
-// Long sequences by number of tiles, most tiles first; two for each lane of the warp that adds up.
+// Long sequences by length, the longest first; two for each lane of the warp that adds up. Blocks take
+// items round by round, to and fro, and so get as much work each only as far as this sorts.
 constexpr int kLongBuckets = 64;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
@@ -93,10 +94,8 @@ struct Planner {
   __device__ int num_tiles(int length) const {
     return (length + args.query_tile - 1) / args.query_tile;
   }
-  // Numbers of tiles differ within a bucket only where there are more of them than buckets.
-  __device__ int long_bucket(int tiles) const {
-    const int most = num_tiles(args.max_length);
-    return (most - tiles) / ((most + kLongBuckets - 1) / kLongBuckets);
+  __device__ int long_bucket(int length) const {
+    return (args.max_length - length) / ((args.max_length + kLongBuckets - 1) / kLongBuckets);
   }
 
   // Checks and counts this thread's sequences; returns its first error.
@@ -113,8 +112,7 @@ struct Planner {
       }
       const int length = end - begin;
       if (length > kShortLength) {
-        const int tiles = num_tiles(length);
-        atomicAdd(&counters.long_count[long_bucket(tiles)], tiles);
+        atomicAdd(&counters.long_count[long_bucket(length)], num_tiles(length));
       } else if (length > 0) {
 #pragma unroll
         for (int c = 0; c < kNumShortClasses; ++c) short_count[c] += short_class(length) == c;
@@ -154,7 +152,7 @@ struct Planner {
 
   __device__ void write_long_items(PlanCounters& counters, int begin, int length) const {
     const int tiles = num_tiles(length);
-    const int place = atomicAdd(&counters.long_count[long_bucket(tiles)], tiles);
+    const int place = atomicAdd(&counters.long_count[long_bucket(length)], tiles);
     const int groups = (length + kQueryGroup - 1) / kQueryGroup;
     const int each = groups / tiles, more = groups % tiles;  // the first `more` have one more
     int query = 0;
