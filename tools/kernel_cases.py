@@ -51,8 +51,8 @@ def gemm_cases(
     """Every product of the models at every number of rows.
 
     "vlt" has the epilogue of the model: nothing for qkv, GELU for up, a residual for output and
-    down; "vlt bias" and "torch" have the bias alone. With all_tiles there is "tile i" for each
-    tile instead, with the model's epilogue.
+    down; "torch like" too, as far as cuBLAS has it; "vlt bias" and "torch" have the bias alone.
+    With all_tiles there is "tile i" for each tile instead, with the model's epilogue.
     """
     for model in models:
         h = HIDDEN_SIZES[model]
@@ -95,10 +95,19 @@ def _gemm_case(
     def tiled(tile: int) -> Launch:
         return lambda i: real(i, tile)
 
+    # What cuBLAS has of these epilogues: GELU by the hyperbolic tangent, a residual without a bias.
+    def torch_like(i: int) -> torch.Tensor:
+        if product in ("output", "down"):
+            return out[i].addmm_(a[i], weight[i].t())
+        if product == "up":
+            return torch.ops.aten._addmm_activation(bias, a[i], weight[i].t(), use_gelu=True)
+        return F.linear(a[i], weight[i], bias)
+
     launches: dict[str, Launch] = {
         "vlt": real,
         "vlt bias": lambda i: kernels.gemm(kind, a[i], weight[i], bias32, out[i]),
         "torch": lambda i: F.linear(a[i], weight[i], bias),
+        "torch like": torch_like,
     }
     if all_tiles:
         launches = {f"tile {tile}": tiled(tile) for tile in range(kernels.num_hopper_tiles())}
