@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 MAX_LENGTH = 8192
 TILES = (native.MMA_QUERY_TILE, *native.HOPPER_QUERY_TILES)
-# "Longest first" is as fine as this: no sequence is longer by so many tokens than the item before's.
+# "Longest first" is as fine as this: no sequence is longer by so many tokens than the one before.
 COARSENESS = MAX_LENGTH // 64
 EMPTY_STATE = [0] * 9
 
