@@ -87,8 +87,8 @@ __device__ inline void load_box(uint32_t shared, const CUtensorMap* map, uint32_
 }
 // The same into all blocks of the cluster whose bits are set in `blocks`, at the same places of
 // their shared memory as here.
-__device__ inline void load_box_to_blocks(uint32_t shared, const CUtensorMap* map,
-                                          uint32_t barrier, int column, int row, uint16_t blocks) {
+__device__ inline void load_box_to_blocks(uint32_t shared, const CUtensorMap* map, uint32_t barrier,
+                                          int column, int row, uint16_t blocks) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
       ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared),
