@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array as numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import ArrayLike, NDArray
 
     Int32Array = NDArray[np.int32]
@@ -40,7 +43,8 @@ class PackedIds:
             array = getattr(self, name)
             if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.ndim != 1:
                 raise TypeError(f"PackedIds.{name} must be a 1-D int32 array, not {array!r:.80}")
-            object.__setattr__(self, name, np.ascontiguousarray(array))
+            if not array.flags.c_contiguous:
+                object.__setattr__(self, name, np.ascontiguousarray(array))
         if len(self.starts) == 0:
             raise InvalidArgumentError("PackedIds.starts must hold S + 1 entries, so at least one")
 
@@ -119,8 +123,9 @@ def _is_list(value: Any) -> bool:
 def _pack_sequences(sequences: Sequence[Any]) -> PackedIds:
     """[S] lists or arrays of any lengths."""
     if all(type(sequence) in (list, tuple) for sequence in sequences):
-        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-        return _packed(_from_lists(sequences), lengths)
+        values = _from_lists(sequences)
+        _check_size(values)
+        return PackedIds(values, _int32s(accumulate(map(len, sequences), initial=0)))
     parts = [_sequence(sequence, index) for index, sequence in enumerate(sequences)]
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     return _packed(np.concatenate(parts), lengths)
@@ -142,19 +147,29 @@ def _sequence(sequence: Any, index: int) -> NDArray[Any]:
     )
 
 
-def _from_lists(sequences: Sequence[Sequence[Any]], first: int = 0) -> NDArray[np.int64]:
+def _from_lists(sequences: Sequence[Sequence[Any]], first: int = 0) -> Int32Array:
     """All ids of lists of Python integers; the first list is sequence `first`."""
+    _check_types(sequences, first)
+    # Not by numpy: whether it notices what does not fit depends on its version.
+    ids = numbers("i")
+    try:
+        for sequence in sequences:
+            ids.fromlist(sequence if isinstance(sequence, list) else list(sequence))
+    except OverflowError:
+        _check_int32s(sequences, first)
+        raise
+    return np.asarray(ids)
+
+
+def _int32s(values: Iterable[int]) -> Int32Array:
+    return np.asarray(numbers("i", values))
+
+
+def _check_types(sequences: Sequence[Sequence[Any]], first: int = 0) -> None:
     kinds = set(map(type, chain.from_iterable(sequences)))
     wrong = tuple(kind for kind in kinds if not _is_integer_type(kind))
     if wrong:
         raise TypeError(f"token ids must be integers; {_locate(sequences, first, wrong)}")
-    try:
-        return np.fromiter(chain.from_iterable(sequences), np.int64)
-    except OverflowError:
-        for index, sequence in enumerate(sequences):
-            for position, value in enumerate(sequence):
-                _check_int32(int(value), first + index, position)
-        raise
 
 
 def _is_integer_type(kind: type) -> bool:
@@ -174,7 +189,12 @@ def _locate(sequences: Sequence[Sequence[Any]], first: int, kinds: tuple[type, .
 def _integers(values: Any, what: str) -> NDArray[Any]:
     """An integer array of a flat list or of anything that turns into an array."""
     if not hasattr(values, "__array__"):
-        return _from_lists([values])
+        _check_types([values])
+        try:
+            return np.fromiter(values, np.int64)  # the sequence of what int32 cannot hold: later
+        except OverflowError:
+            _check_int32s([values])
+            raise
     array = np.asarray(values)
     if array.size == 0:
         return array.astype(np.int64)  # numpy makes an empty array float64 by default
@@ -251,10 +271,7 @@ def _packed(values: NDArray[Any], lengths: NDArray[Any], first: int = 0) -> Pack
     """int32 arrays of ids [T] and lengths [S], or an error naming the id that does not fit."""
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])
-    if values.size > INT32.max:
-        raise InvalidArgumentError(
-            f"a batch holds at most {INT32.max} tokens, not {values.size}; run it in parts"
-        )
+    _check_size(values)
     if values.dtype != np.int32 and values.size:
         for at in (values.argmin(), values.argmax()):
             index = int(np.searchsorted(starts, at, side="right")) - 1
@@ -264,11 +281,24 @@ def _packed(values: NDArray[Any], lengths: NDArray[Any], first: int = 0) -> Pack
     )
 
 
+def _check_size(values: NDArray[Any]) -> None:
+    if values.size > INT32.max:
+        raise InvalidArgumentError(
+            f"a batch holds at most {INT32.max} tokens, not {values.size}; run it in parts"
+        )
+
+
 def _check_int32(value: int, sequence: int, position: int) -> None:
     if not INT32.min <= value <= INT32.max:
         raise InvalidArgumentError(
             f"token ids must fit 32 bits; sequence {sequence}, position {position} holds {value}"
         )
+
+
+def _check_int32s(sequences: Sequence[Sequence[Any]], first: int = 0) -> None:
+    for index, sequence in enumerate(sequences, first):
+        for position, value in enumerate(sequence):
+            _check_int32(int(value), index, position)
 
 
 def _shown(value: Any) -> str:
