@@ -17,8 +17,8 @@ from collections.abc import Iterator
 
 FUNCTION = re.compile(r"Function properties for (\S+)|Compiling entry function '(\S+)'")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
-# C7508: setmaxnreg ignored. C7510: wgmma serialised.
-SLOW = re.compile(r"\((C7508|C7510)\)")
+# C7508: setmaxnreg ignored. C7510, C7515 and others: wgmma serialised, each for its own reason.
+SLOW = re.compile(r"\(C75\d\d\)|Potential Performance Loss")
 
 
 def problems(report: str) -> Iterator[str]:
