@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     if (S::kCluster == 1) have_weights = load_first_weights<S>(p, tiles, shared, &weight);
   }
   if constexpr (S::kCluster > 1) {
-    cluster_sync();
+    cluster_sync_relaxed();  // behind the fence of init_barriers()
     if (threadIdx.x == 0) have_weights = load_first_weights<S>(p, tiles, shared, &weight);
   } else {
     __syncthreads();

@@ -40,8 +40,16 @@ __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
 
 // ---- Clusters: blocks that run at the same time and reach each other's shared memory
 
-// Waits for all threads of all blocks of the cluster. Publishes no writes but those of a fence before.
+// Waits for all threads of all blocks of the cluster, and for what they have done to each other's
+// shared memory.
 __device__ inline void cluster_sync() {
+  asm volatile(
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
+          : "memory");
+}
+// The same, but nothing is published that a fence before it does not publish.
+__device__ inline void cluster_sync_relaxed() {
   asm volatile(
       "barrier.cluster.arrive.relaxed;\n"
       "barrier.cluster.wait.acquire;" ::
