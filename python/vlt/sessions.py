@@ -119,6 +119,8 @@ class SessionPool:
                     self._changed.wait()
             finally:
                 self._waiting -= 1
+                if self._idle:  # Ctrl-C may have come after this one was woken
+                    self._changed.notify()
 
     def _require_open(self) -> None:
         if self._closed:

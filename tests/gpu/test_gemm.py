@@ -211,26 +211,27 @@ def test_dependent_products_in_a_graph(kind: str, dtype: torch.dtype) -> None:
     start = random.normal(rows, width, dtype=dtype)
     x, wide = (Guarded(rows, n, dtype, DEVICE) for n in (width, 4 * width))
 
-    def layers(wait: bool) -> None:
+    def layers(tile: int, wait: bool) -> None:
         for _ in range(6):
-            kernels.gemm(kind, x.view, up, up_bias, wide.view, activation="gelu")
+            kernels.gemm(kind, x.view, up, up_bias, wide.view, activation="gelu", tile=tile)
             if wait:
                 torch.cuda.synchronize()
-            kernels.gemm(kind, wide.view, down, down_bias, x.view, residual=x.view)
+            kernels.gemm(kind, wide.view, down, down_bias, x.view, residual=x.view, tile=tile)
             if wait:
                 torch.cuda.synchronize()
 
     x.view[:] = start
-    layers(wait=True)
+    layers(-1, wait=True)
     expected = x.view.clone()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        layers(wait=False)
     with Report() as report:
-        for number in range(3 if REDUCED else 50):
-            x.view[:] = start
-            graph.replay()
-            report.same_bits(f"{kind} replay {number}", x.view, expected)
+        for tile in tiles_of(kind):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                layers(tile, wait=False)
+            for number in range(3 if REDUCED else 20):
+                x.view[:] = start
+                graph.replay()
+                report.same_bits(f"{tile_name(kind, tile)} replay {number}", x.view, expected)
 
 
 def test_the_chooser_picks_a_tile_that_there_is() -> None:

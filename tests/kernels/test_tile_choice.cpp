@@ -34,7 +34,7 @@ struct Measurement {
 };
 
 // Layers of MiniLM-L6, BERT-base and BERT-large in float16; from 9,984 rows on for a third of a second
-// in turns, so that the card is at its limit of power. Each tile is the best of some.
+// in turns, so that the card is at its limit of power.
 constexpr std::array<Measurement, 20> kMeasurements = {{
     {64, 1152, 384, false, {5.5, 4.9, 4.3, 3.7, 2.4, 2.3}},
     {1024, 384, 384, false, {6.4, 5.6, 4.8, 4.1, 2.9, 2.9}},

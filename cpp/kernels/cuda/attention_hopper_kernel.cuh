@@ -9,7 +9,8 @@
 // than two (by 1.2 to 1.3 times at D = 32), and better by themselves than in turns.
 //
 //   shared memory   | queries × 2 | keys × stages | values × stages | barriers |
-//   a tile          128 rows × D, as parts of up to 64 columns: rows of 64 or 128 bytes, swizzled
+//   a tile          128 rows × D (queries: as many as an item's), as parts of up to 64 columns: rows of
+//                   64 or 128 bytes, swizzled
 //   registers       scores 64, weights 32, output D / 2; the whole file: 3 × 160 + 32 or 2 × 232 + 40
 //                   for each of 128 threads
 //
@@ -19,7 +20,7 @@
 //
 // Roofline: a tile of 64 × 128 scores costs a multiprocessor 8·D cycles of products and 512 of
 // exponentials (16 a cycle): at D = 64 as much of each, at D = 32 the exponentials bind. Keys and
-// values come from L2 at 2·D·2 bytes for 4·D·128 flops: 3.9 TB/s at 500 TFLOP/s.
+// values come from L2 at 2·D·2 bytes for 4·D·192 flops: 2.6 TB/s at 500 TFLOP/s.
 //
 // Order of sums: tiles as above, columns by two partial sums a thread, then the four threads of a
 // row. It depends on nothing but the sequence's length. The scale must be positive.

@@ -11,9 +11,9 @@
 // Nothing of the first tile waits for M: its weights are on their way while the kernel before drains.
 //
 // Of many rows two blocks form a cluster: their tiles have the same columns, and each brings half of
-// the weights to both. By itself that gains nothing, but a large batch runs at the card's limit of
-// power, and what is not moved from the L2 cache is left for products: see BENCHMARKS.md. Clusters of
-// four save as much again, but only 120 of 132 multiprocessors can be in one.
+// the weights to both. A product by itself is about as fast, but a large batch runs at the card's limit
+// of power, and what is not moved from the L2 cache is left for products: see BENCHMARKS.md. Clusters
+// of four save more, but only 120 of 132 multiprocessors can be in one.
 //
 // Tiles of 128 × 256, half for each group, so that nothing hides their epilogue, were measured on an
 // H200 against 128 × 128, at the shapes of the layers of MiniLM-L6, BERT-base and BERT-large: from

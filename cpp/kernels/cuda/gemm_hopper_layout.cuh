@@ -102,8 +102,8 @@ struct RingPosition {
   }
 };
 
-// The tiles of one block; those of a cluster's blocks differ in the row alone. Neighbours in time share rows of `in`, which are thus read from device
-// memory once; the weights fit the L2 cache.
+// The tiles of one block; those of a cluster's blocks differ in the row alone. Neighbours in time
+// share rows of `in`, which are thus read from device memory once; the weights fit the L2 cache.
 template <typename S>
 struct TileSequence {
   int first, step, tiles_across;

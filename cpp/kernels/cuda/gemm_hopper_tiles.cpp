@@ -22,15 +22,16 @@ struct TileCost {
 
 // Fitted to the times on an H200 (132 multiprocessors) at M = 64 … 42,287 and the 12 layers' shapes
 // of MiniLM-L6, BERT-base and BERT-large with their epilogues, for the sake of the choice, so that a
-// larger tile never looks cheaper where a smaller one does less. The choice takes 0.7 % longer than
-// the best tile in the geometric mean, and 16 % at worst. Widths between are for the last wave:
-// 4,677 × 1024 × 4096 makes 296 tiles of 128 × 128, three waves, but two of 128 × 160. Wide tiles win
-// where waves are many, and behind GELU more so: an epilogue has to run under the other group's
-// products.
+// larger tile never looks cheaper where a smaller one does less. With these six the choice took 0.7 %
+// longer than the best tile in the geometric mean, and 16 % at worst. Widths between are for the last
+// wave: 4,677 × 1024 × 4096 makes 296 tiles of 128 × 128, three waves, but two of 128 × 160. Wide
+// tiles win where waves are many, and behind GELU more so: an epilogue has to run under the other
+// group's products.
 //
-// Blocks that share weights (see gemm_hopper_kernel.cuh) save power, and no time where there is power
-// enough: of the widest tiles, many rows take only those. Their costs are those of the same tiles by
-// themselves, but for what whole models were fastest with: 128 × 192 is for activations.
+// Blocks that share weights (see gemm_hopper_kernel.cuh) save power, which is worth more than what they
+// lose by waiting for each other: of the widest tiles, many rows take only those. Their costs are those
+// of the same tiles by themselves, but for what whole models were fastest with: 128 × 192 is for
+// activations.
 constexpr std::array<TileCost, 9> kTiles = {{
     {{128, 192, 1}, 3.774, 0.591, 0.557, 0.941, 0.439, 2.274},
     {{128, 160, 1}, 3.754, 0.463, 0.473, 0.625, 0.338, 1.211},
