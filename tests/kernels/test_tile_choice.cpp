@@ -122,6 +122,23 @@ void test_large(Report& report) {
       }
 }
 
+// Blocks share weights where power is scarce: of many rows that are wide on both sides.
+void test_sharing(Report& report) {
+  for (const int64_t rows : {int64_t{8191}, int64_t{8192}, int64_t{1'000'000}})
+    for (const int64_t outputs : {int64_t{384}, int64_t{512}, int64_t{3072}})
+      for (const int64_t inputs : {int64_t{384}, int64_t{512}, int64_t{3072}}) {
+        const int tile = choose_hopper_tile(rows, outputs, inputs, false, kMultiprocessors);
+        const bool may_share = rows >= 8192 && outputs >= 512 && inputs >= 512;
+        const bool shares = hopper_tile(tile).cluster > 1;
+        const std::string chosen = "chose tile " + std::to_string(tile);
+        report.check(name_of(rows, outputs, inputs, kMultiprocessors) + " shares only there",
+                     may_share || !shares, chosen.c_str());
+        if (may_share && rows > 8192)
+          report.check(name_of(rows, outputs, inputs, kMultiprocessors) + " shares", shares,
+                       chosen.c_str());
+      }
+}
+
 }  // namespace
 
 int test_tile_choice() {
@@ -136,6 +153,7 @@ int test_tile_choice() {
   if (as_measured) {
     test_measured(report);
     test_everywhere(report);
+    test_sharing(report);
     test_large(report);
   }
   return report.finish("tile_choice");

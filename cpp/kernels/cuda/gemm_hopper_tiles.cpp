@@ -46,9 +46,14 @@ constexpr std::array<TileCost, 9> kTiles = {{
 // From here on the card is at its limit of power, and what costs power costs time. BERT-large, 4,677
 // rows: 2 to 6 % slower with shared weights; 10,313 rows: 1 to 3 % faster; 42,287 rows: 4 %.
 constexpr int64_t kSharingRows = 8192;
+// Products with fewer outputs or inputs than this wait for rows in memory, not for power: MiniLM-L6 is
+// 4 to 5 % slower with shared weights at 10,313 rows, 2 to 4 % at 19,669, and 1 % at 42,287.
+constexpr int64_t kSharingColumns = 512;
 
-bool is_for(const HopperTile& tile, int64_t rows, int num_multiprocessors) {
-  const bool sharing = rows >= kSharingRows && num_multiprocessors > 1;
+bool is_for(const HopperTile& tile, int64_t rows, int64_t outputs, int64_t inputs,
+            int num_multiprocessors) {
+  const bool sharing = rows >= kSharingRows && std::min(outputs, inputs) >= kSharingColumns &&
+                       num_multiprocessors > 1;
   return tile.cluster > 1 ? sharing : !sharing || tile.cols < 128;
 }
 
@@ -76,7 +81,7 @@ HopperTile hopper_tile(int index) { return kTiles[static_cast<size_t>(index)].ti
 int choose_hopper_tile(int64_t rows, int64_t outputs, int64_t inputs, bool activates,
                        int num_multiprocessors) {
   const auto time = [&](const TileCost& cost) {
-    return is_for(cost.tile, rows, num_multiprocessors)
+    return is_for(cost.tile, rows, outputs, inputs, num_multiprocessors)
                ? microseconds(cost, rows, outputs, inputs, activates, num_multiprocessors)
                : std::numeric_limits<double>::infinity();
   };
