@@ -74,8 +74,49 @@ def gemm(
     tile : int
         For "hopper": -1 for the one that its chooser picks.
     """
+    arguments = _product(
+        a, weight, bias, out, activation=activation, residual=residual, num_rows=num_rows
+    )
+    _launch("shim_gemm", GEMM_KINDS[kind], byref(arguments), traits=traits, last=(tile,))
+
+
+def gemm_norm(
+    a: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    residual: torch.Tensor,
+    norm: Norm,
+    out: torch.Tensor,
+    *,
+    num_rows: torch.Tensor,
+) -> None:
+    """out = norm(a · weightᵀ + bias + residual), by the kernel for few rows; names as in gemm()."""
+    product = _product(a, weight, bias, residual, residual=residual, num_rows=num_rows)
+    arguments = native.LayerNormArguments(
+        num_rows=num_rows.data_ptr(),
+        dtype=DTYPES[a.dtype],
+        norm=norm.struct(),
+        out_dtype=DTYPES[out.dtype],
+        out=out.data_ptr(),
+        out_stride=out.stride(0),
+        cols=out.shape[1],
+        max_rows=a.shape[0],
+    )
+    _launch("shim_gemm_norm", byref(product), byref(arguments), traits=None)
+
+
+def _product(
+    a: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    out: torch.Tensor,
+    *,
+    activation: str = "identity",
+    residual: torch.Tensor | None,
+    num_rows: torch.Tensor | None,
+) -> native.GemmArguments:
     assert residual is None or residual.stride(0) == out.stride(0)
-    arguments = native.GemmArguments(
+    return native.GemmArguments(
         dtype=DTYPES[a.dtype],
         in_stride=a.stride(0),
         weight=weight.data_ptr(),
@@ -92,7 +133,6 @@ def gemm(
         inputs=weight.shape[1],
         **{"in": a.data_ptr()},
     )
-    _launch("shim_gemm", GEMM_KINDS[kind], byref(arguments), traits=traits, last=(tile,))
 
 
 def padded_bias(bias: torch.Tensor) -> torch.Tensor:

@@ -330,6 +330,10 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "shim_normalize": (c_int, [POINTER(NormalizeArguments), _TRAITS, c_void_p]),
     "shim_layernorm_by_rows": (c_int, [POINTER(LayerNormArguments), _TRAITS, c_void_p, c_int]),
     "shim_gemm": (c_int, [c_int, POINTER(GemmArguments), _TRAITS, c_void_p, c_int]),
+    "shim_gemm_norm": (
+        c_int,
+        [POINTER(GemmArguments), POINTER(LayerNormArguments), _TRAITS, c_void_p],
+    ),
     "shim_attention": (c_int, [c_int, POINTER(AttentionArguments), _TRAITS, c_void_p]),
     "shim_prepare_relative": (
         c_int,

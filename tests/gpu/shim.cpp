@@ -14,6 +14,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/find_device.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_norm.h"
 #include "kernels/cuda/rows.h"
 
 namespace {
@@ -256,6 +257,15 @@ int shim_layernorm_by_rows(const LayerNormArguments* arguments, const DeviceTrai
 int shim_gemm(int kind, const GemmArguments* arguments, const DeviceTraits* device, void* stream,
               int tile) {
   return guarded([&] { run_gemm(kind, *arguments, *device, stream_of(stream), tile); });
+}
+
+int shim_gemm_norm(const GemmArguments* product, const LayerNormArguments* norm,
+                   const DeviceTraits* device, void* stream) {
+  return guarded([&] {
+    if (!gemm_norm_hopper_serves(*product, *norm))
+      throw std::invalid_argument("there is no kernel for this product with its norm");
+    gemm_norm_hopper(*product, *norm, *device, stream_of(stream));
+  });
 }
 
 // kind: 0 short_mma, 1 long_mma, 2 long_hopper, 3 fp32, 4 relative.

@@ -5,6 +5,7 @@
 
 #include "harness.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_norm.h"
 
 namespace vlt::tests {
 namespace {
@@ -139,6 +140,28 @@ void test_sharing(Report& report) {
       }
 }
 
+// Where whole models were faster with it on an H200, and not where they were slower.
+void test_norming_along(Report& report) {
+  struct Case {
+    int64_t rows, outputs;
+    bool pays;
+  };
+  for (const Case& c :
+       {Case{192, 384, false}, Case{256, 384, true}, Case{1024, 384, true}, Case{1088, 384, false},
+        Case{128, 768, false}, Case{512, 768, false}, Case{768, 768, true}, Case{1024, 768, false},
+        Case{512, 1024, false}, Case{768, 1024, true}, Case{1024, 1024, false},
+        Case{256, 312, false}, Case{256, 2048, false}})
+    report.check(name_of(c.rows, c.outputs, 0, kMultiprocessors) + " norms along",
+                 cuda::norming_along_pays(c.rows, c.outputs, kMultiprocessors) == c.pays,
+                 c.pays ? "does not" : "does");
+  for (int64_t outputs = 1; outputs <= 2048; ++outputs) {
+    const int cols = cuda::norm_block_columns(outputs);
+    if (cols == 0) continue;
+    report.check(name_of(0, outputs, 0, kMultiprocessors) + " blocks",
+                 outputs % cols == 0 && outputs / cols <= 8, std::to_string(cols).c_str());
+  }
+}
+
 }  // namespace
 
 int test_tile_choice() {
@@ -154,6 +177,7 @@ int test_tile_choice() {
     test_measured(report);
     test_everywhere(report);
     test_sharing(report);
+    test_norming_along(report);
     test_large(report);
   }
   return report.finish("tile_choice");

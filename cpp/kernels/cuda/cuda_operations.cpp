@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/batch_block.h"
 #include "kernels/cuda/device_scope.h"
+#include "kernels/cuda/gemm_norm.h"
 
 namespace vlt::cuda {
 namespace {
@@ -99,9 +100,8 @@ void CudaOperations::embed_layernorm(const Sequences&, const EmbeddingTables& ta
   vlt::cuda::embed_layernorm(a, device_, stream_);
 }
 
-void CudaOperations::gemm(const Matrix& in, const LinearWeights& weights, Activation activation,
-                          const Matrix* residual, const Matrix& out) {
-  const Range range(weights.name, device_);
+GemmArguments CudaOperations::product_of(const Matrix& in, const LinearWeights& weights,
+                                         Activation activation, const Matrix& out) const {
   GemmArguments a;
   a.dtype = dtype_;
   a.in = in.data;
@@ -109,7 +109,6 @@ void CudaOperations::gemm(const Matrix& in, const LinearWeights& weights, Activa
   a.weight = weights.data;
   a.weight_stride = weights.stride;
   a.bias = weights.bias;
-  a.residual = residual ? residual->data : nullptr;
   a.out = out.data;
   a.out_stride = out.stride;
   a.out_dtype = out.dtype;
@@ -118,6 +117,10 @@ void CudaOperations::gemm(const Matrix& in, const LinearWeights& weights, Activa
   a.num_rows = count_of(in.rows_of);
   a.outputs = count32(weights.outputs);
   a.inputs = count32(weights.inputs);
+  return a;
+}
+
+void CudaOperations::gemm(const GemmArguments& a) {
   if (dtype_ == DType::kFloat32) {
     gemm_fp32(a, device_, stream_);
   } else if (device_.hopper_kernels && a.out_dtype == a.dtype) {
@@ -129,15 +132,16 @@ void CudaOperations::gemm(const Matrix& in, const LinearWeights& weights, Activa
 
 void CudaOperations::linear(const Matrix& in, const LinearWeights& weights, Activation activation,
                             const Matrix& out) {
-  gemm(in, weights, activation, nullptr, out);
+  const Range range(weights.name, device_);
+  gemm(product_of(in, weights, activation, out));
 }
 
 void CudaOperations::linear_residual_layernorm(const Matrix& in, const LinearWeights& weights,
                                                const Matrix& residual, const NormWeights& norm,
                                                const Matrix& out) {
   // The sum takes the residual's place, element by element, and the norm reads it from there.
-  gemm(in, weights, Activation::kIdentity, &residual, residual);
-  const Range range("layernorm", device_);
+  GemmArguments sum = product_of(in, weights, Activation::kIdentity, residual);
+  sum.residual = residual.data;
   LayerNormArguments a;
   a.num_rows = count_of(in.rows_of);
   a.dtype = dtype_;
@@ -150,6 +154,16 @@ void CudaOperations::linear_residual_layernorm(const Matrix& in, const LinearWei
   a.indirect_out = indirection(out);
   a.cols = count32(out.cols);
   a.max_rows = count32(in.rows);
+
+  const Range range(weights.name, device_);
+  if (device_.hopper_kernels && dtype_ != DType::kFloat32 &&
+      norming_along_pays(sum.max_rows, sum.outputs, device_.num_multiprocessors) &&
+      gemm_norm_hopper_serves(sum, a)) {
+    gemm_norm_hopper(sum, a, device_, stream_);
+    return;
+  }
+  gemm(sum);
+  const Range norm_range("layernorm", device_);
   vlt::cuda::layernorm(a, device_, stream_);
 }
 

@@ -41,8 +41,9 @@ class CudaOperations final : public Operations {
   bool should_stop() override { return false; }  // a pass takes milliseconds; parts are asked
 
  private:
-  void gemm(const Matrix& in, const LinearWeights& weights, Activation activation,
-            const Matrix* residual, const Matrix& out);
+  GemmArguments product_of(const Matrix& in, const LinearWeights& weights, Activation activation,
+                           const Matrix& out) const;
+  void gemm(const GemmArguments& arguments);
   bool hopper_attention_serves(int head_size, int num_heads) const;
   const int32_t* count_of(RowsOf rows) const;  // in device memory
   CopyArguments copy_of(const Matrix& in, const Matrix& out) const;

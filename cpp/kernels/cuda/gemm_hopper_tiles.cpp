@@ -1,10 +1,11 @@
-// Which tile the sm_90a product uses: a model of its time, in plain arithmetic. All tiles give the
-// same bits, so the choice may follow the number of rows.
+// Which tile the sm_90a product uses, and whether it norms its rows along: a model of its time, in
+// plain arithmetic. All give the same bits, so the choice may follow the number of rows.
 #include <algorithm>
 #include <array>
 #include <limits>
 
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_norm.h"
 
 namespace vlt::cuda {
 namespace {
@@ -89,6 +90,24 @@ int choose_hopper_tile(int64_t rows, int64_t outputs, int64_t inputs, bool activ
       std::min_element(kTiles.begin(), kTiles.end(),
                        [&](const TileCost& a, const TileCost& b) { return time(a) < time(b); });
   return static_cast<int>(best - kTiles.begin());
+}
+
+int norm_block_columns(int64_t outputs) {
+  constexpr int kMostBlocks = 8;  // of a cluster; more would not be portable
+  for (const int cols : {64, 96, 128})
+    if (outputs % cols == 0 && outputs / cols > 1 && outputs / cols <= kMostBlocks) return cols;
+  return 0;
+}
+
+// Measured in models on an H200. Its own tiles are wider than a product alone would take for few rows,
+// which costs more than a kernel's start where they are wider than 64, until the product alone would
+// need a second wave. 12 clusters of 8 blocks run at once, 16 do not.
+bool norming_along_pays(int64_t rows, int64_t outputs, int num_multiprocessors) {
+  const int cols = norm_block_columns(outputs);
+  if (cols == 0) return false;
+  const int64_t strips = ceil_div(rows, 64);
+  if (strips * (outputs / cols) * 4 > int64_t{num_multiprocessors} * 3) return false;
+  return cols == 64 ? strips > 3 : strips * ceil_div(outputs, 64) > num_multiprocessors;
 }
 
 }  // namespace vlt::cuda

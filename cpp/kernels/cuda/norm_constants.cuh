@@ -73,7 +73,9 @@ class RegisterConstants {
   // The others need registers, too, to read a chunk's constants to.
   static constexpr int kRegisters = 2 * Shape::kElements * (Shape::kChunks - 1) - 5;
 
-  __device__ RegisterConstants(const Norm& norm, int32_t cols, Storage&) {
+  __device__ RegisterConstants(const Norm& norm, int32_t cols, Storage&)
+      : RegisterConstants(norm, cols) {}
+  __device__ RegisterConstants(const Norm& norm, int32_t cols) {
 #pragma unroll
     for (int c = 0; c < Shape::kChunks; ++c) {
       if (!Shape::exists(c, cols / Shape::kElements)) continue;

@@ -48,12 +48,17 @@ __device__ inline void cluster_sync() {
       "barrier.cluster.wait.acquire;" ::
           : "memory");
 }
-// The same, but nothing is published that a fence before it does not publish.
+// The same in two steps, between which others may still work; nothing is published that a fence
+// before them does not publish.
+__device__ inline void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+__device__ inline void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
 __device__ inline void cluster_sync_relaxed() {
-  asm volatile(
-      "barrier.cluster.arrive.relaxed;\n"
-      "barrier.cluster.wait.acquire;" ::
-          : "memory");
+  cluster_arrive_relaxed();
+  cluster_wait();
 }
 // Arrives at the barrier that lies in block `block` where `barrier` lies in this one. Relaxed: it
 // publishes no writes, which would take a fence of the whole device's memory, but only says that
@@ -66,6 +71,23 @@ __device__ inline void barrier_arrive_at(uint32_t barrier, uint32_t block) {
       "mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [there];\n"
       "}" ::"r"(barrier),
       "r"(block)
+      : "memory");
+}
+
+// `bytes` (a multiple of 16, as are the addresses) of this block's shared memory to the place `to` of
+// block `block`, whose `barrier` counts them. Each writer calls shared_fence() before the barrier
+// that precedes this; this block stays until they have arrived.
+__device__ inline void send_bytes(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier,
+                                  uint32_t block) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there, counted;\n"
+      "mapa.shared::cluster.u32 there, %0, %4;\n"
+      "mapa.shared::cluster.u32 counted, %3, %4;\n"
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [there], [%1], %2, "
+      "[counted];\n"
+      "}" ::"r"(to),
+      "r"(from), "r"(bytes), "r"(barrier), "r"(block)
       : "memory");
 }
 

@@ -1,0 +1,121 @@
+"""The product with its norm: what the two kernels give one after the other, to the bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from gpu import kernels
+from gpu.cases import Random, name_of
+from gpu.gemm_problem import Problem
+from gpu.guarded import Guarded
+from gpu.kernels import DEVICE, Norm
+from gpu.report import Report
+from gpu.row_cases import norm_of, plan_of
+
+pytestmark = pytest.mark.gpu
+
+# Hidden sizes: two blocks a cluster, five, six and eight; tiles of 64, 96 and 128 columns.
+WIDTHS = (128, 320, 384, 512, 576, 768, 896, 1024)
+ROWS = (1, 17, 63, 64, 65, 128, 300, 1000)
+SPARE_ROWS = 5
+
+for_16_bits = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=name_of)
+
+
+@pytest.fixture(autouse=True)
+def _kernel_runs_here() -> None:
+    if not kernels.device_traits().hopper_kernels:
+        pytest.skip("the kernel needs a device of compute capability 9.0")
+
+
+def count(rows: int) -> torch.Tensor:
+    return torch.tensor([rows], dtype=torch.int32, device=DEVICE)
+
+
+@for_16_bits
+def test_the_bits_of_product_and_norm(dtype: torch.dtype) -> None:
+    with Report() as report:
+        for width in WIDTHS:
+            norm = norm_of(width)
+            for inputs in (width, 4 * width, 72):
+                problem = Problem(max(ROWS) + SPARE_ROWS, (width, inputs), dtype)
+                for rows in ROWS:
+                    _check(report, problem, norm, rows)
+
+
+def _check(report: Report, problem: Problem, norm: Norm, rows: int) -> None:
+    """Of `rows` rows and room for some more, into rows of which none but those may be written."""
+    case = f"{problem} M={rows}"
+    room = rows + SPARE_ROWS
+    residual = problem.residual[:room]
+    sums = problem.out(room)
+    sums.view[:] = residual
+    problem.run("hopper", sums, residual=sums.view)
+    expected = problem.out(room)
+    kernels.layernorm(plan_of([rows]), sums.view, norm, expected.view)
+    out = problem.out(room)
+    before = residual.clone()
+    kernels.gemm_norm(
+        problem.a.view[:room],
+        problem.weight.view,
+        problem.bias.view[0],
+        _with_stride_of(out, residual),
+        norm,
+        out.view,
+        num_rows=count(rows),
+    )
+    report.same_bits(case, out.view[:rows], expected.view[:rows])
+    report.intact(case, out, rows)
+    report.same_bits(f"{case} residual", residual, before)
+
+
+def _with_stride_of(like: Guarded, values: torch.Tensor) -> torch.Tensor:
+    """The values in memory of their own."""
+    whole = torch.full((len(values), like.view.stride(0)), torch.nan, dtype=values.dtype)
+    whole = whole.to(DEVICE)
+    view = whole[:, : values.shape[1]]
+    view.copy_(values)
+    return view
+
+
+@for_16_bits
+@pytest.mark.parametrize("width", [384, 768, 1024])
+def test_dependent_launches_in_a_graph(width: int, dtype: torch.dtype) -> None:
+    """Each may start while the one before it drains, yet must wait for its results."""
+    rows = 128
+    random = Random(12)
+    norm = norm_of(width)
+    up = random.normal(4 * width, width, dtype=dtype, scale=width**-0.5)
+    down = random.normal(width, 4 * width, dtype=dtype, scale=(4 * width) ** -0.5)
+    up_bias, down_bias = (
+        kernels.padded_bias(random.normal(n, scale=0.1)) for n in (4 * width, width)
+    )
+    start = random.normal(rows, width, dtype=dtype)
+    x, y, wide = (
+        torch.empty(rows, n, dtype=dtype, device=DEVICE) for n in (width, width, 4 * width)
+    )
+    num_rows = count(rows)
+
+    def layers(wait: bool) -> None:
+        a, b = x, y
+        for _ in range(6):
+            kernels.gemm("hopper", a, up, up_bias, wide, activation="gelu")
+            if wait:
+                torch.cuda.synchronize()
+            kernels.gemm_norm(wide, down, down_bias, a, norm, b, num_rows=num_rows)
+            if wait:
+                torch.cuda.synchronize()
+            a, b = b, a
+
+    x[:] = start
+    layers(wait=True)
+    expected = x.clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        layers(wait=False)
+    with Report() as report:
+        report.require("all", bool(expected.isfinite().all()), "not finite")
+        for number in range(20):
+            x[:] = start
+            graph.replay()
+            report.same_bits(f"replay {number}", x, expected)
