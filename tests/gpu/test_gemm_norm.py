@@ -14,8 +14,8 @@ from gpu.row_cases import norm_of, plan_of
 
 pytestmark = pytest.mark.gpu
 
-# Hidden sizes: two blocks a cluster, five, six and eight; tiles of 64, 96 and 128 columns.
-WIDTHS = (128, 320, 384, 512, 576, 768, 896, 1024)
+# All that the kernel serves: tiles of 64, of 96 (576, 672, 768) and of 128 columns.
+WIDTHS = (128, 192, 256, 320, 384, 448, 512, 576, 640, 672, 768, 896, 1024)
 ROWS = (1, 17, 63, 64, 65, 128, 300, 1000)
 SPARE_ROWS = 5
 
@@ -41,6 +41,17 @@ def test_the_bits_of_product_and_norm(dtype: torch.dtype) -> None:
                 problem = Problem(max(ROWS) + SPARE_ROWS, (width, inputs), dtype)
                 for rows in ROWS:
                     _check(report, problem, norm, rows)
+
+
+def test_other_widths_are_refused() -> None:
+    for width in set(range(8, 1100, 8)) - set(WIDTHS):
+        x = torch.zeros(1, width, dtype=torch.float16, device=DEVICE)
+        bias = kernels.padded_bias(torch.zeros(width, device=DEVICE))
+        weight = torch.zeros(width, 8, dtype=torch.float16, device=DEVICE)
+        with pytest.raises(RuntimeError, match="no kernel for this product with its norm"):
+            kernels.gemm_norm(
+                x[:, :8], weight, bias, x, norm_of(width), torch.empty_like(x), num_rows=count(1)
+            )
 
 
 def _check(report: Report, problem: Problem, norm: Norm, rows: int) -> None:

@@ -154,12 +154,16 @@ void test_norming_along(Report& report) {
     report.check(name_of(c.rows, c.outputs, 0, kMultiprocessors) + " norms along",
                  cuda::norming_along_pays(c.rows, c.outputs, kMultiprocessors) == c.pays,
                  c.pays ? "does not" : "does");
-  for (int64_t outputs = 1; outputs <= 2048; ++outputs) {
-    const int cols = cuda::norm_block_columns(outputs);
-    if (cols == 0) continue;
-    report.check(name_of(0, outputs, 0, kMultiprocessors) + " blocks",
-                 outputs % cols == 0 && outputs / cols <= 8, std::to_string(cols).c_str());
-  }
+  report.check("more rows norm along", !cuda::norming_along_pays(1025, 128, kMultiprocessors),
+               "do");
+  // The widths that the kernel is compiled for: see gemm_norm_hopper.cu.
+  std::string served;
+  for (int64_t outputs = 1; outputs <= 4096; ++outputs)
+    if (const int cols = cuda::norm_block_columns(outputs); cols > 0)
+      served += std::to_string(outputs / cols) + "x" + std::to_string(cols) + " ";
+  report.check("widths",
+               served == "2x64 3x64 4x64 5x64 6x64 7x64 8x64 6x96 5x128 7x96 8x96 7x128 8x128 ",
+               served.c_str());
 }
 
 }  // namespace

@@ -155,15 +155,17 @@ void CudaOperations::linear_residual_layernorm(const Matrix& in, const LinearWei
   a.cols = count32(out.cols);
   a.max_rows = count32(in.rows);
 
-  const Range range(weights.name, device_);
-  if (device_.hopper_kernels && dtype_ != DType::kFloat32 &&
-      norming_along_pays(sum.max_rows, sum.outputs, device_.num_multiprocessors) &&
-      gemm_norm_hopper_serves(sum, a)) {
-    gemm_norm_hopper(sum, a, device_, stream_);
-    return;
+  {
+    const Range range(weights.name, device_);
+    if (device_.hopper_kernels && dtype_ != DType::kFloat32 &&
+        norming_along_pays(sum.max_rows, sum.outputs, device_.num_multiprocessors) &&
+        gemm_norm_hopper_serves(sum, a)) {
+      gemm_norm_hopper(sum, a, device_, stream_);
+      return;
+    }
+    gemm(sum);
   }
-  gemm(sum);
-  const Range norm_range("layernorm", device_);
+  const Range range("layernorm", device_);
   vlt::cuda::layernorm(a, device_, stream_);
 }
 

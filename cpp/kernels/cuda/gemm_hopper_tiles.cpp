@@ -94,17 +94,18 @@ int choose_hopper_tile(int64_t rows, int64_t outputs, int64_t inputs, bool activ
 
 int norm_block_columns(int64_t outputs) {
   constexpr int kMostBlocks = 8;  // of a cluster; more would not be portable
-  for (const int cols : {64, 96, 128})
-    if (outputs % cols == 0 && outputs / cols > 1 && outputs / cols <= kMostBlocks) return cols;
+  if (outputs <= 512) return outputs % 64 == 0 && outputs > 64 ? 64 : 0;
+  for (const int cols : {96, 128})
+    if (outputs % cols == 0 && outputs / cols <= kMostBlocks) return cols;
   return 0;
 }
 
 // Measured in models on an H200. Its own tiles are wider than a product alone would take for few rows,
 // which costs more than a kernel's start where they are wider than 64, until the product alone would
-// need a second wave. 12 clusters of 8 blocks run at once, 16 do not.
+// need a second wave. 12 clusters of 8 blocks run at once, 16 do not. More rows were not measured.
 bool norming_along_pays(int64_t rows, int64_t outputs, int num_multiprocessors) {
   const int cols = norm_block_columns(outputs);
-  if (cols == 0) return false;
+  if (cols == 0 || rows > 1024) return false;
   const int64_t strips = ceil_div(rows, 64);
   if (strips * (outputs / cols) * 4 > int64_t{num_multiprocessors} * 3) return false;
   return cols == 64 ? strips > 3 : strips * ceil_div(outputs, 64) > num_multiprocessors;

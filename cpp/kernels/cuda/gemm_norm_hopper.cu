@@ -236,9 +236,10 @@ void launch_shape(const GemmArguments& a, const hopper::NormedRows& out, const D
 }  // namespace
 
 bool gemm_norm_hopper_serves(const GemmArguments& a, const LayerNormArguments& n) {
-  return norm_block_columns(a.outputs) > 0 && a.residual != nullptr && n.indirect_out == nullptr &&
-         n.out_dtype == a.dtype && is_aligned(n.out) && n.out_stride % 8 == 0 &&
-         is_aligned(n.norm.weight) && is_aligned(n.norm.bias);
+  return norm_block_columns(a.outputs) > 0 && a.out_dtype == a.dtype && a.residual != nullptr &&
+         n.cols == a.outputs && n.indirect_out == nullptr && n.out_dtype == a.dtype &&
+         is_aligned(n.out) && n.out_stride % 8 == 0 && is_aligned(n.norm.weight) &&
+         is_aligned(n.norm.bias);
 }
 
 void gemm_norm_hopper(const GemmArguments& a, const LayerNormArguments& n,
