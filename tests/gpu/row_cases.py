@@ -13,6 +13,11 @@ from gpu.native import MMA_QUERY_TILE
 SPARE_ROWS = 5  # rows that the buffers have room for and the batch lacks
 
 
+def count(rows: int) -> torch.Tensor:
+    """A number of rows as the kernels read it: int32 [1] on the device."""
+    return torch.tensor([rows], dtype=torch.int32, device=DEVICE)
+
+
 def plan_of(lengths: Sequence[int]) -> Plan:
     return Plan.of(lengths, MMA_QUERY_TILE, DEVICE)
 

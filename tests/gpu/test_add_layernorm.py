@@ -9,7 +9,7 @@ from gpu.cases import DTYPES, REDUCED, Random, name_of
 from gpu.guarded import Guarded, guard
 from gpu.kernels import DEVICE, Norm
 from gpu.report import Report
-from gpu.row_cases import SPARE_ROWS, norm_of, rows_of
+from gpu.row_cases import SPARE_ROWS, count, norm_of, rows_of
 
 pytestmark = pytest.mark.gpu
 
@@ -17,10 +17,6 @@ WIDTHS = (1, 33, 64) if REDUCED else (*range(1, 71, 3), 312, 384, 768, 1000, 102
 ROWS = 40
 
 for_every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-
-
-def count(rows: int) -> torch.Tensor:
-    return torch.tensor([rows], dtype=torch.int32, device=DEVICE)
 
 
 @for_every_dtype
