@@ -7,7 +7,7 @@
 namespace vlt::cuda {
 namespace {
 
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
+using hopper::ceil_div;
 
 template <typename T, typename S, hopper::Activations activations>
 void launch_kernel(const GemmArguments& a, const DeviceTraits& device, cudaStream_t stream) {

@@ -201,6 +201,15 @@ __device__ void multiply_tiles(const Parameters& p, const TileSequence<S>& tiles
 
 // ---- The kernel
 
+// The block's shared memory, from the first aligned place on.
+template <typename S>
+__device__ SharedMemory<S> shared_memory(const Parameters& p) {
+  extern __shared__ uint8_t dynamic_shared[];
+  constexpr uint32_t alignment = S::kAlignment;
+  const uint32_t address = shared_address(dynamic_shared);
+  return {uniform((address + alignment - 1) / alignment * alignment), num_stages<S>(p)};
+}
+
 template <typename S>
 __device__ void init_barriers(const SharedMemory<S>& shared) {
   for (int stage = 0; stage < shared.stages; ++stage) {
@@ -219,10 +228,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     gemm_kernel(const __grid_constant__ CUtensorMap in, const __grid_constant__ CUtensorMap weight,
                 const __grid_constant__ CUtensorMap residual,
                 const __grid_constant__ CUtensorMap out, const Parameters p) {
-  extern __shared__ uint8_t dynamic_shared[];
-  const SharedMemory<S> shared{
-      uniform((shared_address(dynamic_shared) + S::kAlignment - 1) / S::kAlignment * S::kAlignment),
-      num_stages<S>(p)};
+  const SharedMemory<S> shared = shared_memory<S>(p);
   const int group = static_cast<int>(uniform(threadIdx.x / kGroupThreads));
   const TileSequence<S> tiles(p.tiles_across);
   int have_weights = 0;

@@ -55,6 +55,8 @@ struct Shape {
   static_assert(cols % cluster == 0 && kPartBytes % 1024 == 0);
 };
 
+__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
 struct Parameters {
   const float* bias;        // [N], padded
   const int32_t* num_rows;  // in device memory, or null
@@ -65,6 +67,8 @@ struct Parameters {
   int32_t num_stages;
   Activation activation;
   bool has_residual;
+
+  __device__ int rows() const { return num_rows == nullptr ? max_rows : *num_rows; }  // M
 };
 
 // Constant, so that it costs nothing, but of small tiles.
@@ -116,9 +120,7 @@ struct TileSequence {
   // At least one: the first tile lies in the room for rows, and is computed whether M reaches it or
   // not, so that nothing has to wait for M.
   __device__ int count(const Parameters& p) const {
-    const int rows = p.num_rows == nullptr ? p.max_rows : *p.num_rows;
-    constexpr int most = S::kRows * S::kCluster;
-    const int total = (rows + most - 1) / most * tiles_across;
+    const int total = ceil_div(p.rows(), S::kRows * S::kCluster) * tiles_across;
     return first < total ? (total - first - 1) / step + 1 : 1;
   }
   __device__ int column(int i) const { return (first + i * step) % tiles_across * S::kCols; }

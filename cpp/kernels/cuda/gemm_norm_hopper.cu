@@ -37,15 +37,16 @@ struct GatheredRows {
   static constexpr int kRowBytes = S::kBoxCols * 2;
   uint32_t barrier, base;
   int room;  // rows for which there is room
+  static_assert((2 * S::kStages + 2 * S::kGroups + 1) * 8 <= S::kBarrierBytes);
 
   __device__ GatheredRows(const SharedMemory<S>& shared, Cluster cluster)
       : barrier(shared.written(S::kGroups)),
         base(shared.bias(S::kGroups) + S::kBarrierBytes),
-        room((kStripRows + cluster.blocks - 1) / cluster.blocks) {}
+        room(ceil_div(kStripRows, cluster.blocks)) {}
   __device__ uint32_t box(int block, int index) const {
     return base + (block * S::kBoxes + index) * room * kRowBytes;
   }
-  // 16 bytes: of row `row` of the strip, the `first`th of the block, the columns from `column` on.
+  // 16 bytes: the columns from `column` on of row `row` of the strip, where `first` is this block's first.
   __device__ uint4 chunk(int row, int first, int column) const {
     const int in_block = column % S::kCols;
     const int run = in_block % S::kBoxCols / 8;
@@ -95,7 +96,7 @@ __device__ void norm_rows(const Parameters& p, const GatheredRows<S>& gathered, 
   const int first = cluster.first_row(cluster.rank());
   const int end = cluster.first_row(cluster.rank() + 1);
   const int before = cluster.strip() * kStripRows;
-  const int num_rows = p.num_rows == nullptr ? p.max_rows : *p.num_rows;
+  const int num_rows = p.rows();
   const int num_chunks = out.cols / Row::kElements;
   constexpr int warps = S::kThreads / 32;
   for (int row = first + static_cast<int>(threadIdx.x) / 32 * Row::kWarpRows; row < end;
@@ -124,10 +125,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
                      const __grid_constant__ CUtensorMap weight,
                      const __grid_constant__ CUtensorMap residual, const Parameters p,
                      const NormedRows out) {
-  extern __shared__ uint8_t dynamic_shared[];
-  const SharedMemory<S> shared{
-      uniform((shared_address(dynamic_shared) + S::kAlignment - 1) / S::kAlignment * S::kAlignment),
-      num_stages<S>(p)};
+  const SharedMemory<S> shared = shared_memory<S>(p);
   const int group = static_cast<int>(uniform(threadIdx.x / kGroupThreads));
   const TileSequence<S> tiles(p.tiles_across);
   const Cluster cluster{p.tiles_across};
@@ -179,7 +177,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
 
 namespace {
 
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
+using hopper::ceil_div;
 
 template <typename T, int cols, typename Row>
 void launch_kernel(const GemmArguments& a, const hopper::NormedRows& out,
